@@ -1,0 +1,455 @@
+//! Channels whose receiver has an id: `wait` reports it as long as there is something to receive.
+//!
+//! The queue is a lock around a deque. Senders push; the receiver of an unbounded channel takes all
+//! that is there in one go and hands it out without the lock. The node's PENDING flag (see
+//! [`notifier`](crate::notifier)) is written under that lock alone, and says at each moment whether
+//! something is left to receive.
+
+use crate::{
+    notifier::{Hub, Signal},
+    sync::{Arc, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock, wait},
+};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fmt, io,
+    sync::mpsc::{SendError, TryRecvError, TrySendError},
+};
+
+/// How many messages' worth of room a receiver keeps for the next burst once it has run empty.
+const ROOM_KEPT: usize = 4096;
+
+/// An unbounded channel; see [`Registrar::channel`](crate::Registrar::channel).
+pub(crate) fn channel<T>(hub: &Arc<Hub>) -> io::Result<(Sender<T>, Receiver<T>)> {
+    let (half, receiver) = pair(hub, None)?;
+    Ok((Sender { half }, receiver))
+}
+
+/// A bounded channel; see [`Registrar::sync_channel`](crate::Registrar::sync_channel).
+pub(crate) fn sync_channel<T>(
+    hub: &Arc<Hub>,
+    bound: usize,
+) -> io::Result<(SyncSender<T>, Receiver<T>)> {
+    let (half, receiver) = pair(hub, Some(bound))?;
+    Ok((SyncSender { half }, receiver))
+}
+
+fn pair<T>(hub: &Arc<Hub>, bound: Option<usize>) -> io::Result<(Half<T>, Receiver<T>)> {
+    let shared = Arc::new(Shared {
+        signal: Signal::new(hub, true)?,
+        bound,
+        queue: Mutex::new(Queue {
+            messages: VecDeque::new(),
+            taken: 0,
+            offered: 0,
+            senders_gone: false,
+            receiver_gone: false,
+            end_told: false,
+        }),
+        room: Condvar::new(),
+        senders: AtomicUsize::new(1),
+    });
+    let receiver = Receiver { shared: Arc::clone(&shared), at_hand: RefCell::default() };
+    Ok((Half { shared }, receiver))
+}
+
+struct Shared<T> {
+    signal: Signal,
+    /// How many messages may wait; `None` for any number, 0 for a rendezvous.
+    bound: Option<usize>,
+    queue: Mutex<Queue<T>>,
+    /// Signalled when the receiver took a message of a bounded channel, or is gone.
+    room: Condvar,
+    senders: AtomicUsize,
+}
+
+struct Queue<T> {
+    messages: VecDeque<T>,
+    /// How many messages of a bounded channel were ever put in, and taken out.
+    offered: u64,
+    taken: u64,
+    senders_gone: bool,
+    receiver_gone: bool,
+    /// The receiver has been told `Disconnected`, so there is nothing more to tell.
+    end_told: bool,
+}
+
+impl<T> Shared<T> {
+    /// Queues a message. The lock that is held shows that the receiver is there.
+    fn put(&self, mut queue: MutexGuard<'_, Queue<T>>, message: T) {
+        queue.messages.push_back(message);
+        queue.offered += 1;
+        if !self.signal.is_pending() {
+            self.signal.set_pending();
+        }
+        drop(queue);
+        self.announce();
+    }
+
+    fn announce(&self) {
+        // The message is queued, so there is nothing to give back: if the wake failed the next
+        // `wait` finds the message, and the next message tries to wake again.
+        let _ = self.signal.announce();
+    }
+}
+
+/// What both kinds of sender are: one of those that keep the channel connected.
+struct Half<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Half<T> {
+    /// The queue, unless a message put there would reach nobody.
+    fn connected(&self) -> Option<MutexGuard<'_, Queue<T>>> {
+        if self.shared.signal.is_closed() {
+            return None;
+        }
+        let queue = lock(&self.shared.queue);
+        (!queue.receiver_gone).then_some(queue)
+    }
+
+    fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("id", &self.shared.signal.id())
+            .field("connected", &self.connected().is_some())
+            .finish()
+    }
+}
+
+impl<T> Clone for Half<T> {
+    fn clone(&self) -> Half<T> {
+        self.shared.senders.fetch_add(1, Ordering::Relaxed);
+        Half { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> Drop for Half<T> {
+    fn drop(&mut self) {
+        if self.shared.senders.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let mut queue = lock(&self.shared.queue);
+        queue.senders_gone = true;
+        if queue.receiver_gone {
+            return;
+        }
+        self.shared.signal.set_pending();
+        drop(queue);
+        self.shared.announce();
+    }
+}
+
+/// The sending half of an unbounded channel, made by
+/// [`Registrar::channel`](crate::Registrar::channel).
+///
+/// Clones send to the same receiver. The drop of the last one is reported to the poller, after which
+/// [`try_recv`](Receiver::try_recv) says `Disconnected`.
+pub struct Sender<T> {
+    half: Half<T>,
+}
+
+impl<T> Sender<T> {
+    /// The id of the receiver, which `wait` reports.
+    #[must_use]
+    pub fn get_id(&self) -> usize {
+        self.half.shared.signal.id()
+    }
+
+    /// Queues a message and sees to it that a `wait` reports the receiver.
+    ///
+    /// It never blocks on the receiver, and the queue has no limit: what is not received takes
+    /// memory. Use [`Registrar::sync_channel`](crate::Registrar::sync_channel) for a limit. It
+    /// writes to the kernel only if a poller sleeps that nobody has woken yet.
+    ///
+    /// # Errors
+    ///
+    /// The message comes back if the receiver or every poller is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut poller = amy::Poller::new()?;
+    /// let (tx, rx) = poller.get_registrar().channel()?;
+    /// tx.send("a").unwrap();
+    ///
+    /// let notifications = poller.wait(5000)?;
+    /// assert_eq!(rx.get_id(), notifications[0].id);
+    /// assert_eq!(rx.try_recv(), Ok("a"));
+    ///
+    /// drop(rx);
+    /// assert_eq!(tx.send("b").unwrap_err().0, "b");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+        match self.half.connected() {
+            Some(queue) => {
+                self.half.shared.put(queue, message);
+                Ok(())
+            }
+            None => Err(SendError(message)),
+        }
+    }
+}
+
+/// Does not need `T: Clone`.
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender { half: self.half.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.half.debug("Sender", f)
+    }
+}
+
+/// The sending half of a bounded channel, made by
+/// [`Registrar::sync_channel`](crate::Registrar::sync_channel).
+///
+/// Clones send to the same receiver. The drop of the last one is reported to the poller, after which
+/// [`try_recv`](Receiver::try_recv) says `Disconnected`.
+pub struct SyncSender<T> {
+    half: Half<T>,
+}
+
+impl<T> SyncSender<T> {
+    /// The id of the receiver, which `wait` reports.
+    #[must_use]
+    pub fn get_id(&self) -> usize {
+        self.half.shared.signal.id()
+    }
+
+    /// Queues a message, after waiting for room if there is none.
+    ///
+    /// With a bound of 0 it returns when the receiver has taken the message.
+    ///
+    /// It must not be called on the thread that is to receive: that thread would wait for itself.
+    /// Use [`try_send`](SyncSender::try_send) there.
+    ///
+    /// # Errors
+    ///
+    /// The message comes back if the receiver or every poller is gone, also while waiting for the
+    /// receiver. (When only the last poller goes, those already waiting wait on, since a receiver
+    /// may still be drained.)
+    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+        let Some(mut queue) = self.half.connected() else { return Err(SendError(message)) };
+        let shared = &self.half.shared;
+        // A rendezvous offers one message at a time.
+        let most = shared.bound.unwrap_or(usize::MAX).max(1);
+        if queue.messages.len() >= most {
+            // Whoever queued what fills it may be stalled before telling the receiver, which has to
+            // know before anyone waits for it.
+            drop(queue);
+            shared.announce();
+            queue = lock(&shared.queue);
+        }
+        while queue.messages.len() >= most && !queue.receiver_gone {
+            queue = wait(&shared.room, queue);
+        }
+        if queue.receiver_gone {
+            return Err(SendError(message));
+        }
+        let ticket = queue.offered;
+        shared.put(queue, message);
+        if shared.bound == Some(0) { self.await_taker(ticket) } else { Ok(()) }
+    }
+
+    /// Queues a message if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// The message comes back: `Full` if there is no room, which with a bound of 0 is always, since
+    /// a receiver on a poller is never blocked in a receive; `Disconnected` if the receiver or
+    /// every poller is gone.
+    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        let Some(queue) = self.half.connected() else {
+            return Err(TrySendError::Disconnected(message));
+        };
+        if queue.messages.len() >= self.half.shared.bound.unwrap_or(usize::MAX) {
+            return Err(TrySendError::Full(message));
+        }
+        self.half.shared.put(queue, message);
+        Ok(())
+    }
+
+    /// Waits until the message that was offered as number `ticket` is taken.
+    fn await_taker(&self, ticket: u64) -> Result<(), SendError<T>> {
+        let shared = &self.half.shared;
+        let mut queue = lock(&shared.queue);
+        while queue.taken <= ticket {
+            if queue.receiver_gone {
+                // The receiver leaves an offer that it did not take to the one who made it.
+                let offer = queue.messages.pop_front().expect("an offer that nobody took");
+                return Err(SendError(offer));
+            }
+            queue = wait(&shared.room, queue);
+        }
+        Ok(())
+    }
+}
+
+/// Does not need `T: Clone`.
+impl<T> Clone for SyncSender<T> {
+    fn clone(&self) -> SyncSender<T> {
+        SyncSender { half: self.half.clone() }
+    }
+}
+
+impl<T> fmt::Debug for SyncSender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.half.debug("SyncSender", f)
+    }
+}
+
+/// The receiving half of a channel, made by [`Registrar::channel`](crate::Registrar::channel) or
+/// [`Registrar::sync_channel`](crate::Registrar::sync_channel).
+///
+/// `wait` reports its id as readable for as long as there is something to receive: a message, or,
+/// once, that the last sender is gone. It does so at every call, so one thread should both wait and
+/// receive. When the receiver is dropped no later `wait` reports it, and senders get their messages
+/// back.
+pub struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+    /// Taken from the queue and not handed out yet. Empty in a bounded channel, where a message
+    /// takes up room until it is received.
+    at_hand: RefCell<VecDeque<T>>,
+}
+
+impl<T> Receiver<T> {
+    /// The id that `wait` reports.
+    #[must_use]
+    pub fn get_id(&self) -> usize {
+        self.shared.signal.id()
+    }
+
+    /// Takes the next message. Never blocks on a sender's progress.
+    ///
+    /// # Errors
+    ///
+    /// `Empty` if there is none now; `Disconnected` if there is none and the last sender is gone.
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        if self.shared.bound.is_some() {
+            return self.take_one();
+        }
+        let mut at_hand = self.at_hand.borrow_mut();
+        let message = at_hand.pop_front();
+        if !at_hand.is_empty() {
+            return message.ok_or(TryRecvError::Empty);
+        }
+        if at_hand.capacity() > ROOM_KEPT {
+            *at_hand = VecDeque::new();
+        }
+        let mut queue = lock(&self.shared.queue);
+        std::mem::swap(&mut queue.messages, &mut at_hand);
+        let message = message.or_else(|| at_hand.pop_front());
+        self.settle(queue, message, at_hand.is_empty())
+    }
+
+    /// The messages that are there now, each received when it is asked for.
+    ///
+    /// It ends where [`try_recv`](Receiver::try_recv) has none. With a sender that is faster than
+    /// the receiver it goes on for as long; `take(n)` bounds the work of a turn, and what remains is
+    /// reported by the next `wait`.
+    #[must_use]
+    pub fn try_iter(&self) -> TryIter<'_, T> {
+        TryIter { receiver: self }
+    }
+
+    /// How many messages are there to be received.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.at_hand.borrow().len() + lock(&self.shared.queue).messages.len()
+    }
+
+    /// Whether no message is there to be received.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn take_one(&self) -> Result<T, TryRecvError> {
+        let mut queue = lock(&self.shared.queue);
+        let message = queue.messages.pop_front();
+        if message.is_some() {
+            queue.taken += 1;
+            if self.shared.bound == Some(0) {
+                // Both the one whose offer was taken and those who have yet to offer may wait.
+                self.shared.room.notify_all();
+            } else {
+                self.shared.room.notify_one();
+            }
+        }
+        let empty = queue.messages.is_empty();
+        self.settle(queue, message, empty)
+    }
+
+    /// Brings PENDING up to date after a receive that left nothing (`empty`) or something.
+    fn settle(
+        &self,
+        mut queue: MutexGuard<'_, Queue<T>>,
+        message: Option<T>,
+        empty: bool,
+    ) -> Result<T, TryRecvError> {
+        let over = queue.senders_gone && message.is_none();
+        queue.end_told |= over;
+        if empty && (!queue.senders_gone || queue.end_told) && self.shared.signal.is_pending() {
+            self.shared.signal.clear_pending();
+        }
+        message.ok_or(if over { TryRecvError::Disconnected } else { TryRecvError::Empty })
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.shared.queue);
+        queue.receiver_gone = true;
+        // Offers of a rendezvous go back to those who made them.
+        let undelivered = if self.shared.bound == Some(0) {
+            VecDeque::new()
+        } else {
+            std::mem::take(&mut queue.messages)
+        };
+        self.shared.signal.clear_pending();
+        drop(queue);
+        self.shared.room.notify_all();
+        // After the lock: a message's destructor may do anything, sending on this channel included.
+        drop(undelivered);
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("id", &self.get_id()).field("len", &self.len()).finish()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Receiver<T> {
+    type Item = T;
+    type IntoIter = TryIter<'a, T>;
+
+    fn into_iter(self) -> TryIter<'a, T> {
+        self.try_iter()
+    }
+}
+
+/// The messages that are there; see [`Receiver::try_iter`].
+pub struct TryIter<'a, T> {
+    receiver: &'a Receiver<T>,
+}
+
+impl<T> Iterator for TryIter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+impl<T> fmt::Debug for TryIter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryIter").field("receiver", self.receiver).finish()
+    }
+}

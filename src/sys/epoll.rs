@@ -1,0 +1,209 @@
+//! epoll, with an eventfd (or a pipe) to wake it and a timerfd for its alarm.
+
+use super::{Inner, wake::Wake};
+use crate::notification::{Event, Interest, Notification};
+use rustix::{
+    event::{
+        PollFd, PollFlags, Timespec,
+        epoll::{self, EventData, EventFlags},
+        poll,
+    },
+    time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create,
+        timerfd_settime,
+    },
+};
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+/// How many events one `epoll_pwait` may return: what fits a buffer on the stack, because rustix's
+/// event is not `Send` and a buffer of them would tie the poller to a thread.
+const BATCH: usize = 1024;
+
+/// The longest that `epoll_pwait` can be asked to wait: `i32::MAX` milliseconds, 24 days.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// The longest alarm; an alarm that comes early by decades is set anew.
+const LONGEST_ALARM: Duration = Duration::from_secs(i32::MAX as u64);
+
+/// What the kernel carries for the two descriptors of our own. No id reaches these.
+const WAKE: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    epoll: OwnedFd,
+    wake: Wake,
+    alarm: OwnedFd,
+}
+
+impl Queue {
+    pub(crate) fn new() -> io::Result<Queue> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = Wake::new()?;
+        let alarm = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        let edge = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), edge)?;
+        epoll::add(&epoll, &alarm, EventData::new_u64(ALARM), edge)?;
+        Ok(Queue { epoll, wake, alarm })
+    }
+
+    pub(crate) fn add(&self, fd: BorrowedFd<'_>, id: usize, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, data(id, interest), flags(interest))?)
+    }
+
+    /// EPOLL_CTL_MOD looks at the descriptor anew and reports what is ready, also where nothing
+    /// changes (epoll_ctl(2), and ep_modify in fs/eventpoll.c).
+    pub(crate) fn modify(
+        &self,
+        fd: BorrowedFd<'_>,
+        id: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, fd, data(id, interest), flags(interest))?)
+    }
+
+    pub(crate) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, fd)?)
+    }
+
+    /// Waits whole milliseconds in `epoll_pwait`, and a last fraction of one in `ppoll`, which
+    /// every kernel has with nanoseconds. `epoll_pwait2` has them too, but not before Linux 5.11,
+    /// nor under gVisor or an older seccomp filter.
+    pub(crate) fn wait(
+        &self,
+        room: usize,
+        timeout: Option<Duration>,
+        out: &mut Vec<Notification>,
+    ) -> io::Result<Inner> {
+        let millis = match timeout {
+            None => None,
+            Some(timeout) => {
+                let whole = timeout.min(LONGEST).as_millis();
+                if whole == 0 && !timeout.is_zero() {
+                    self.poll(timeout)?;
+                }
+                Some(Timespec {
+                    tv_sec: i64::try_from(whole / 1000).unwrap_or(i64::MAX),
+                    tv_nsec: (whole % 1000 * 1_000_000).try_into().unwrap_or(0),
+                })
+            }
+        };
+
+        let mut buffer = [const { MaybeUninit::uninit() }; BATCH];
+        let buffer = &mut buffer[..room.min(BATCH)];
+        let (events, _) = epoll::wait(&self.epoll, buffer, millis.as_ref())?;
+
+        let mut inner = Inner::default();
+        for event in events.iter() {
+            // Copied out, since the event is packed on x86-64.
+            let (flags, data) = (event.flags, event.data.u64());
+            match data {
+                WAKE => inner.woken = true,
+                ALARM => inner.alarm = true,
+                _ => out.push(notification(data, flags)),
+            }
+        }
+        Ok(inner)
+    }
+
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        Ok(self.wake.wake()?)
+    }
+
+    pub(crate) fn set_alarm(&self, after: Duration) -> io::Result<()> {
+        // A zero would disarm it (timerfd_settime(2)).
+        let after = after.clamp(Duration::from_nanos(1), LONGEST_ALARM);
+        let spec = Itimerspec {
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: timespec(after),
+        };
+        // Setting it takes back expirations that nobody has read, so that an edge follows the
+        // next one without a read in between (timerfd_settime in fs/timerfd.c).
+        timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &spec)?;
+        Ok(())
+    }
+
+    fn poll(&self, timeout: Duration) -> io::Result<()> {
+        poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timespec(timeout)))?;
+        Ok(())
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+/// `duration`, which has been clamped to what fits.
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// The id, and below it what was asked: the kernel reports a hang-up or an error whatever was
+/// asked, and only this tells how to pass it on.
+fn data(id: usize, interest: Interest) -> EventData {
+    EventData::new_u64((id as u64) << 2 | u64::from(interest.event() as u8))
+}
+
+fn flags(interest: Interest) -> EventFlags {
+    let mut flags = EventFlags::empty();
+    if interest.event().readable() {
+        // Without it, the end of a peer's stream cannot be told from data.
+        flags |= EventFlags::IN | EventFlags::RDHUP;
+    }
+    if interest.event().writable() {
+        flags |= EventFlags::OUT;
+    }
+    if interest.wants_priority() {
+        flags |= EventFlags::PRI;
+    }
+    if interest.is_once() {
+        flags |= EventFlags::ONESHOT;
+    }
+    if !interest.is_level() {
+        flags |= EventFlags::ET;
+    }
+    flags
+}
+
+fn notification(data: u64, flags: EventFlags) -> Notification {
+    let asked_read = data & Event::Read as u64 != 0;
+    let asked_write = data & Event::Write as u64 != 0;
+    let over = EventFlags::HUP | EventFlags::ERR;
+
+    let readable = flags.intersects(EventFlags::IN | EventFlags::RDHUP | over);
+    let writable = flags.intersects(EventFlags::OUT | over);
+    let event = Event::from_parts(asked_read && readable, asked_write && writable)
+        // Priority data alone: told as whatever was asked.
+        .or(Event::from_parts(asked_read, asked_write))
+        .unwrap_or(Event::Both);
+
+    // An id fits a usize: it came from one.
+    #[allow(clippy::cast_possible_truncation)]
+    let mut n = Notification::new((data >> 2) as usize, event);
+    if flags.intersects(EventFlags::RDHUP | EventFlags::HUP) {
+        n = n.with_read_closed();
+    }
+    if flags.intersects(over) {
+        n = n.with_write_closed();
+    }
+    if flags.intersects(EventFlags::ERR) {
+        n = n.with_error();
+    }
+    if flags.intersects(EventFlags::PRI) {
+        n = n.with_priority();
+    }
+    n
+}

@@ -25,6 +25,10 @@ mod sync;
 mod codec;
 
 pub use channel::{Receiver, Sender, SyncSender, TryIter};
+pub use codec::{
+    FrameError, FrameIter, FrameReader, FrameWriter, LineBytesIter, LineError, LineIter,
+    LineReader, OwnedFrames, Refusal, Refused,
+};
 pub use id::{IdHasher, IdMap};
 pub use notification::{Event, Interest, Notification};
 pub use notifier::Notifier;

@@ -1,0 +1,746 @@
+//! Frames: a length of four bytes, the most significant first, then so many bytes of message.
+
+use super::{
+    inbox::{Cut, Drained, FrameError, Front, Inbox},
+    outbox::{Flushed, Outbox},
+};
+use bytes::{Buf, Bytes};
+use std::{
+    error, fmt,
+    io::{self, ErrorKind, Read, Write},
+    iter::FusedIterator,
+};
+
+/// The wire format, for both sides.
+const HEADER: usize = 4;
+
+#[inline]
+const fn encode(length: u32) -> [u8; HEADER] {
+    length.to_be_bytes()
+}
+
+#[inline]
+const fn decode(header: [u8; HEADER]) -> u32 {
+    u32::from_be_bytes(header)
+}
+
+/// The longest message that the address space could hold together with its header.
+const LONGEST: u32 = if usize::BITS > 32 { u32::MAX } else { i32::MAX as u32 - 4 };
+
+/// A frame of this length or more is sent from where it is; copying a shorter one costs less than
+/// one more piece in a write.
+const LONG: usize = 4 * 1024;
+
+/// What a writer queues, unless its user says otherwise.
+const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// Reads messages that are each preceded by their length, over any [`Read`] that does not block.
+///
+/// On the wire, a frame is four bytes that say how long the message is, the most significant first,
+/// and then the message. An empty message is a message. What comes out depends only on the bytes, not
+/// on how they were split, delayed or interrupted.
+///
+/// The reader does not hold the socket: it is lent at each call. Lending another one than before
+/// mixes two streams, which cannot be noticed here.
+///
+/// # Reading under edge triggering
+///
+/// One call of [`read`](FrameReader::read) brings at most 64 KiB or so, in order that one peer cannot
+/// keep the thread for itself. So call it again until it has nothing more:
+///
+/// ```
+/// # use amy::FrameReader;
+/// # use std::io::{self, Read};
+/// # fn serve(reader: &mut FrameReader, sock: &mut impl Read) -> io::Result<()> {
+/// loop {
+///     reader.read(sock)?;
+///     for msg in reader.iter_mut() {
+///         println!("{} bytes", msg.len());
+///     }
+///     if !reader.has_more() {
+///         return Ok(()); // drained: the next notification tells of more
+///     }
+/// }
+/// # }
+/// ```
+///
+/// `while reader.read(&mut sock)? > 0 { .. }` around the `for` does the same, at the price of one more
+/// attempt to read. To be fair to other connections, read once per turn, and if
+/// [`has_more`](FrameReader::has_more), remember the id and come back after the others had theirs;
+/// [`Registrar::reregister`](crate::Registrar::reregister) can do the remembering, since it reports
+/// again what is ready.
+///
+/// # Memory
+///
+/// A reader holds no buffer until the first byte, and none after a `read` that found nothing. In
+/// between it holds what was received and not taken, and while the source has more, up to 64 KiB or as
+/// much again beyond that, whatever the headers claim. Each thread keeps one buffer to read into, for
+/// all its readers.
+///
+/// # Examples
+///
+/// ```
+/// use amy::{FrameReader, FrameWriter};
+/// use std::{io, net::{TcpListener, TcpStream}, str};
+///
+/// # fn main() -> io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let mut sock = TcpStream::connect(listener.local_addr()?)?;
+/// let mut peer = listener.accept()?.0;
+///
+/// let mut writer = FrameWriter::new();
+/// writer.write(&mut peer, b"one".to_vec())?;
+/// writer.write(&mut peer, b"two".to_vec())?;
+/// drop(peer);
+///
+/// let mut reader = FrameReader::new(1024 * 1024);
+/// let mut received = Vec::new();
+/// let end = loop {
+///     if let Err(error) = reader.read(&mut sock) {
+///         break error;
+///     }
+///     for msg in reader.iter_mut() {
+///         received.push(str::from_utf8(&msg).unwrap().to_string());
+///     }
+/// };
+/// assert_eq!(received, ["one", "two"]);
+/// assert_eq!(end.kind(), io::ErrorKind::BrokenPipe);
+/// # Ok(())
+/// # }
+/// ```
+pub struct FrameReader {
+    inbox: Inbox,
+    cut: FrameCut,
+}
+
+impl FrameReader {
+    /// A reader that refuses messages of more than `max_frame_size` bytes; the length in front does
+    /// not count.
+    #[must_use]
+    pub const fn new(max_frame_size: u32) -> FrameReader {
+        let limit = if max_frame_size < LONGEST { max_frame_size } else { LONGEST };
+        FrameReader { inbox: Inbox::new(), cut: FrameCut { limit } }
+    }
+
+    /// The same, with so many bytes, at least 1, as the most that one `read` brings. It may
+    /// bring less.
+    #[must_use]
+    pub fn with_read_budget(mut self, bytes: usize) -> FrameReader {
+        self.inbox.set_budget(bytes);
+        self
+    }
+
+    /// Reads until the source has nothing more or the budget is spent, and returns how many bytes
+    /// came.
+    ///
+    /// `Ok(0)` means that nothing came: either the source has nothing now, or there are messages in
+    /// hand that have to be taken first. [`has_more`](FrameReader::has_more) tells which.
+    ///
+    /// Complete messages come before any error. What follows them is remembered, and the first `read`
+    /// after they were taken tells it without asking the source. If there are none, this `read` tells
+    /// it, also if bytes came.
+    ///
+    /// An interrupted source is asked again, though not for ever.
+    ///
+    /// # Errors
+    ///
+    /// For good, the same at each later call, and with a [`FrameError`] inside:
+    /// * `BrokenPipe`: the stream ended, and not inside a frame.
+    /// * `UnexpectedEof`: the stream ended inside a frame.
+    /// * `InvalidData`: a message is longer than the limit; or the source is broken, and claims to
+    ///   have read more than was asked for.
+    ///
+    /// And any error of the source itself but `WouldBlock` and `Interrupted`, as it is and once. What
+    /// was received stays, and the next call asks the source again.
+    pub fn read<S: Read + ?Sized>(&mut self, source: &mut S) -> io::Result<usize> {
+        self.inbox.read(&mut self.cut, source, Drained::WouldBlock)
+    }
+
+    /// As [`read`](FrameReader::read), but a source that gives less than it was asked for is taken to
+    /// be drained: mostly one system call instead of two.
+    ///
+    /// This is right for stream sockets, and only as long as the peer has not closed: an end that
+    /// came together with the last bytes is not reported a second time under edge triggering. So ask
+    /// the notification:
+    ///
+    /// ```
+    /// # use amy::{FrameReader, Notification};
+    /// # use std::{io, net::TcpStream};
+    /// # fn serve(n: Notification, reader: &mut FrameReader, sock: &mut TcpStream) -> io::Result<()> {
+    /// if n.is_read_closed() {
+    ///     reader.read(sock)?;
+    /// } else {
+    ///     reader.read_until_short(sock)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As `read`.
+    pub fn read_until_short<S: Read + ?Sized>(&mut self, source: &mut S) -> io::Result<usize> {
+        self.inbox.read(&mut self.cut, source, Drained::Short)
+    }
+
+    /// The complete messages in hand. Each is given once, and is removed by that; those that are not
+    /// taken stay.
+    ///
+    /// Nothing is copied: a message borrows the reader. To keep messages, or to send them to another
+    /// thread, use [`take_frames`](FrameReader::take_frames).
+    #[inline]
+    pub fn iter_mut(&mut self) -> FrameIter<'_> {
+        let limit = self.cut.limit;
+        let (rest, taken) = self.inbox.bytes_and_taken();
+        FrameIter { rest, taken, limit }
+    }
+
+    /// Takes the complete messages in hand as owned ones that share one buffer.
+    ///
+    /// They are taken at once, whether they are iterated over or not. Any of them keeps the bytes
+    /// of all of them in memory, at most four times those: copy those that are to be kept long.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use amy::FrameReader;
+    /// use std::thread;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reader = FrameReader::new(1024);
+    /// reader.read(&mut b"\0\0\0\x02hi\0\0\0\0".as_slice())?;
+    ///
+    /// let frames = reader.take_frames();
+    /// let worker = thread::spawn(move || frames.map(|msg| msg.len()).collect::<Vec<_>>());
+    /// assert_eq!(worker.join().unwrap(), [2, 0]);
+    /// assert!(reader.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn take_frames(&mut self) -> OwnedFrames {
+        let mut ahead =
+            FrameIter { rest: self.inbox.bytes(), taken: &mut 0, limit: self.cut.limit };
+        ahead.by_ref().for_each(drop);
+        let complete = *ahead.taken;
+        OwnedFrames { rest: self.inbox.take(complete) }
+    }
+
+    /// Whether another `read` may bring something without a further notification: bytes, or the news
+    /// of an end or an error. If not, the last `read` drained the source.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.inbox.has_more() || (self.refuses_next() && !self.inbox.is_told())
+    }
+
+    /// Whether no messages will come after those in hand; the next `read` says why.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.inbox.is_finished() || self.refuses_next()
+    }
+
+    /// Whether nothing is in hand, neither a complete message nor a part of one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    fn refuses_next(&self) -> bool {
+        matches!(self.cut.look(self.inbox.bytes(), false), Front::Never(_))
+    }
+}
+
+impl<'a> IntoIterator for &'a mut FrameReader {
+    type Item = &'a [u8];
+    type IntoIter = FrameIter<'a>;
+
+    fn into_iter(self) -> FrameIter<'a> {
+        self.iter_mut()
+    }
+}
+
+/// Sizes and states: what peers send may be secret.
+impl fmt::Debug for FrameReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameReader")
+            .field("max_frame_size", &self.cut.limit)
+            .field("inbox", &self.inbox)
+            .finish()
+    }
+}
+
+struct FrameCut {
+    limit: u32,
+}
+
+impl FrameCut {
+    #[inline]
+    fn look(&self, bytes: &[u8], ended: bool) -> Front {
+        let expected = match bytes.first_chunk() {
+            Some(header) => {
+                let length = decode(*header);
+                if length > self.limit {
+                    return Front::Never(FrameError::TooLong { length, limit: self.limit });
+                }
+                HEADER + length as usize
+            }
+            None => HEADER,
+        };
+        let received = bytes.len();
+        if received >= expected {
+            Front::Whole
+        } else if !ended {
+            Front::Part { within: expected }
+        } else if received == 0 {
+            Front::Never(FrameError::Closed)
+        } else {
+            Front::Never(FrameError::Truncated { received, expected })
+        }
+    }
+}
+
+impl Cut for FrameCut {
+    fn front(&mut self, bytes: &[u8], ended: bool) -> Front {
+        self.look(bytes, ended)
+    }
+}
+
+/// The complete messages in the hand of a [`FrameReader`], each given once.
+///
+/// Made by [`FrameReader::iter_mut`].
+pub struct FrameIter<'a> {
+    rest: &'a [u8],
+    /// Counts on as messages are given, so that those not given stay.
+    taken: &'a mut usize,
+    limit: u32,
+}
+
+impl<'a> Iterator for FrameIter<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (header, behind) = self.rest.split_first_chunk()?;
+        let length = decode(*header);
+        let (frame, rest) = behind.split_at_checked(length as usize)?;
+        if length > self.limit {
+            return None;
+        }
+        self.rest = rest;
+        *self.taken += HEADER + frame.len();
+        Some(frame)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.rest.len() / HEADER))
+    }
+}
+
+impl FusedIterator for FrameIter<'_> {}
+
+/// Sizes: what peers send may be secret.
+impl fmt::Debug for FrameIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameIter").field("in_hand", &self.rest.len()).finish_non_exhaustive()
+    }
+}
+
+/// Messages that share one buffer and belong to no reader any more.
+///
+/// Made by [`FrameReader::take_frames`]. Can be sent to another thread as a whole.
+#[derive(Clone)]
+pub struct OwnedFrames {
+    /// Complete frames within the limit, and nothing else.
+    rest: Bytes,
+}
+
+impl Iterator for OwnedFrames {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let length = decode(*self.rest.first_chunk()?) as usize;
+        self.rest.advance(HEADER);
+        Some(self.rest.split_to(length))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::from(!self.rest.is_empty()), Some(self.rest.len() / HEADER))
+    }
+}
+
+impl FusedIterator for OwnedFrames {}
+
+/// Sizes: what peers send may be secret.
+impl fmt::Debug for OwnedFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedFrames").field("bytes", &self.rest.len()).finish()
+    }
+}
+
+/// Queues messages, each preceded by its length, and writes them over any [`Write`] that does not
+/// block.
+///
+/// The wire format is that of [`FrameReader`]. Many short messages leave in one write; long ones are
+/// not copied. The writer does not hold the socket: it is lent at each call.
+///
+/// # Memory
+///
+/// The queue has a limit, 16 MiB unless [told otherwise](FrameWriter::with_queue_limit), which also
+/// bounds the work of one [`flush`](FrameWriter::flush). A message that does not fit is refused and
+/// comes back. A writer whose queue is empty holds no buffer.
+///
+/// # After an error
+///
+/// What the sink took is always a beginning of what was queued; after an error it cannot be known how
+/// much of that the peer will see, and nothing is sent a second time. So the writer is broken from
+/// then on, and says the same at each call. [`sent_bytes`](FrameWriter::sent_bytes) and
+/// [`queued_bytes`](FrameWriter::queued_bytes) say how far it came.
+///
+/// # Examples
+///
+/// ```
+/// use amy::FrameWriter;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut sock = Vec::new(); // a `Write` that takes everything
+/// let mut writer = FrameWriter::new();
+///
+/// writer.push("queued").unwrap();
+/// writer.write(&mut sock, b"written".to_vec())?; // the queued one goes first
+///
+/// assert!(writer.is_empty());
+/// assert_eq!(sock, b"\0\0\0\x06queued\0\0\0\x07written");
+/// # Ok(())
+/// # }
+/// ```
+pub struct FrameWriter {
+    outbox: Outbox,
+    frame_limit: u32,
+    queue_limit: usize,
+    writable: bool,
+    sent: u64,
+    broken: Option<Broken>,
+}
+
+impl Default for FrameWriter {
+    fn default() -> FrameWriter {
+        FrameWriter::new()
+    }
+}
+
+impl FrameWriter {
+    /// A writer for a sink that is believed to be writable, as a new socket is.
+    #[must_use]
+    pub const fn new() -> FrameWriter {
+        FrameWriter {
+            outbox: Outbox::new(),
+            frame_limit: u32::MAX,
+            queue_limit: QUEUE_LIMIT,
+            writable: true,
+            sent: 0,
+            broken: None,
+        }
+    }
+
+    /// The same, but messages of more than `bytes` are refused; without this, only those whose length
+    /// does not fit into four bytes.
+    #[must_use]
+    pub fn with_max_frame_size(mut self, bytes: u32) -> FrameWriter {
+        self.frame_limit = bytes;
+        self
+    }
+
+    /// The same, with so many bytes as the most that may wait, each message's length of four bytes
+    /// included.
+    #[must_use]
+    pub fn with_queue_limit(mut self, bytes: usize) -> FrameWriter {
+        self.queue_limit = bytes;
+        self
+    }
+
+    /// Queues a message without writing anything.
+    ///
+    /// A long `Vec` is kept as it is; a short message is copied, and so is one that is borrowed.
+    ///
+    /// # Errors
+    ///
+    /// Gives the message back, with the reason, if it is too long, if the queue is full, or if the
+    /// writer is broken. Nothing of it was queued, and what was queued before stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use amy::{FrameWriter, Refusal};
+    ///
+    /// let mut writer = FrameWriter::new().with_queue_limit(16);
+    /// writer.push("0123456789").unwrap();
+    ///
+    /// let refused = writer.push("9876543210").unwrap_err();
+    /// assert_eq!(refused.reason(), Refusal::Full { length: 10, queued: 14, limit: 16 });
+    /// assert_eq!(refused.into_frame(), "9876543210");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the message has another length as a slice than as a `Vec`.
+    #[inline]
+    pub fn push<F: AsRef<[u8]> + Into<Vec<u8>>>(&mut self, frame: F) -> Result<(), Refused<F>> {
+        let bytes = frame.as_ref();
+        let length = match self.admit(bytes.len()) {
+            Ok(length) => length,
+            Err(reason) => return Err(Refused { frame, reason }),
+        };
+        if bytes.len() < LONG {
+            self.outbox.copy(encode(length), bytes);
+        } else {
+            let bytes = frame.into();
+            assert_eq!(bytes.len(), length as usize, "a frame has one length");
+            self.outbox.keep(encode(length), bytes);
+        }
+        Ok(())
+    }
+
+    /// The length for the header of a message that may be queued.
+    #[inline]
+    fn admit(&self, length: usize) -> Result<u32, Refusal> {
+        if self.broken.is_some() {
+            return Err(Refusal::Broken);
+        }
+        // What would not even fit into an empty queue would never be accepted: not `Full`.
+        let limit = self.queue_limit.saturating_sub(HEADER).min(self.frame_limit as usize);
+        let queued = self.outbox.len();
+        match u32::try_from(length) {
+            Ok(header) if length <= limit => {
+                if HEADER + length > self.queue_limit.saturating_sub(queued) {
+                    return Err(Refusal::Full { length, queued, limit: self.queue_limit });
+                }
+                Ok(header)
+            }
+            _ => Err(Refusal::TooLong { length, limit }),
+        }
+    }
+
+    /// Writes until nothing is left or the sink would block; true means that nothing is left.
+    ///
+    /// Does not ask whether the sink is [believed to be writable](FrameWriter::is_writable). After
+    /// false, wait for the notification that the socket is writable, and call again; but if
+    /// `is_writable` is still true the sink only was interrupted over and over, and no
+    /// notification will come.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the sink itself but `WouldBlock` and `Interrupted`, as it is; `WriteZero` if it
+    /// takes nothing; `InvalidData` if it claims to have written more than there was. From then on the
+    /// writer is broken, and each call returns an error of the same kind, code and text.
+    pub fn flush<S: Write + ?Sized>(&mut self, sink: &mut S) -> io::Result<bool> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.again());
+        }
+        match self.outbox.flush(sink, &mut self.sent) {
+            Ok(flushed) => {
+                self.writable = flushed != Flushed::WouldBlock;
+                Ok(flushed == Flushed::All)
+            }
+            Err(error) => {
+                self.writable = false;
+                self.broken = Some(Broken::from(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Queues `data`, if any, and writes; true means that nothing is left.
+    ///
+    /// `None` is for when the socket became writable, and always tries. With data, nothing is tried
+    /// if the socket is believed not to be [writable](FrameWriter::is_writable): the data only
+    /// joins the queue.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the message is too long, `QuotaExceeded` if the queue is full: nothing of it
+    /// was queued, nothing was written, and the writer goes on unharmed. The message comes back
+    /// through [`io::Error::downcast`] as a [`Refused<Vec<u8>>`](Refused).
+    ///
+    /// Else as [`flush`](FrameWriter::flush). The data of that call is then part of what was queued,
+    /// unless the writer was broken before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use amy::{FrameWriter, Refused};
+    /// use std::io::ErrorKind;
+    ///
+    /// let mut writer = FrameWriter::new().with_max_frame_size(4);
+    /// let error = writer.write(&mut Vec::new(), b"too long".to_vec()).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    ///
+    /// let refused = error.downcast::<Refused<Vec<u8>>>().unwrap();
+    /// assert_eq!(refused.into_frame(), b"too long");
+    /// ```
+    pub fn write<S: Write + ?Sized>(
+        &mut self,
+        sink: &mut S,
+        data: impl Into<Option<Vec<u8>>>,
+    ) -> io::Result<bool> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.again());
+        }
+        if let Some(data) = data.into() {
+            self.push(data)?;
+            if !self.writable {
+                return Ok(false);
+            }
+        }
+        self.flush(sink)
+    }
+
+    /// Says that the socket became writable, which [`write`](FrameWriter::write) then believes.
+    /// Writes nothing by itself.
+    pub fn writable(&mut self) {
+        self.writable = true;
+    }
+
+    /// Whether the sink is believed to take more: it has not said `WouldBlock` since it was new or
+    /// [became writable](FrameWriter::writable).
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable && self.broken.is_none()
+    }
+
+    /// Whether nothing waits to be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outbox.len() == 0
+    }
+
+    /// How many bytes wait to be written, each message's length of four bytes included.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// How many bytes sinks took since the writer was made. Together with
+    /// [`queued_bytes`](FrameWriter::queued_bytes) this is all that ever was queued.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent
+    }
+}
+
+/// Sizes and states: what is sent may be secret.
+impl fmt::Debug for FrameWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameWriter")
+            .field("queued", &self.outbox)
+            .field("queue_limit", &self.queue_limit)
+            .field("max_frame_size", &self.frame_limit)
+            .field("writable", &self.is_writable())
+            .field("sent_bytes", &self.sent)
+            .field("broken", &self.broken)
+            .finish()
+    }
+}
+
+/// What broke a writer, kept to be said again.
+#[derive(Debug)]
+struct Broken {
+    kind: ErrorKind,
+    code: Option<i32>,
+    text: String,
+}
+
+impl From<&io::Error> for Broken {
+    fn from(error: &io::Error) -> Broken {
+        Broken { kind: error.kind(), code: error.raw_os_error(), text: error.to_string() }
+    }
+}
+
+impl Broken {
+    fn again(&self) -> io::Error {
+        match self.code {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(self.kind, self.text.clone()),
+        }
+    }
+}
+
+/// Why a message was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It would not be accepted by an empty queue either.
+    TooLong {
+        /// The length of the message.
+        length: usize,
+        /// The longest that the writer accepts.
+        limit: usize,
+    },
+    /// There is no room until more was written.
+    Full {
+        /// The length of the message.
+        length: usize,
+        /// How many bytes wait.
+        queued: usize,
+        /// How many may wait.
+        limit: usize,
+    },
+    /// An earlier write failed, and nothing will be sent any more.
+    Broken,
+}
+
+/// A message that was not queued, and why.
+///
+/// Returned by [`FrameWriter::push`], and found in the [`io::Error`] that [`FrameWriter::write`]
+/// returns.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Refused<F> {
+    frame: F,
+    reason: Refusal,
+}
+
+impl<F> Refused<F> {
+    /// The message, as it was handed in.
+    pub fn into_frame(self) -> F {
+        self.frame
+    }
+
+    /// Why it was not queued.
+    pub fn reason(&self) -> Refusal {
+        self.reason
+    }
+}
+
+impl<F> fmt::Display for Refused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            Refusal::TooLong { length, limit } => {
+                write!(f, "frame of {length} bytes is over the limit of {limit}")
+            }
+            Refusal::Full { length, queued, limit } => {
+                write!(f, "frame of {length} bytes does not fit: {queued} of {limit} are queued")
+            }
+            Refusal::Broken => f.write_str("an earlier write failed"),
+        }
+    }
+}
+
+/// The reason: what is sent may be secret.
+impl<F> fmt::Debug for Refused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("reason", &self.reason).finish_non_exhaustive()
+    }
+}
+
+impl<F> error::Error for Refused<F> {}
+
+/// `InvalidInput` if the message is too long, `QuotaExceeded` if the queue is full, `BrokenPipe` if the
+/// writer is broken.
+impl<F: Send + Sync + 'static> From<Refused<F>> for io::Error {
+    fn from(refused: Refused<F>) -> io::Error {
+        let kind = match refused.reason {
+            Refusal::TooLong { .. } => ErrorKind::InvalidInput,
+            Refusal::Full { .. } => ErrorKind::QuotaExceeded,
+            Refusal::Broken => ErrorKind::BrokenPipe,
+        };
+        io::Error::new(kind, refused)
+    }
+}

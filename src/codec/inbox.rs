@@ -1,0 +1,421 @@
+//! What a reader has received and nobody has taken yet: one buffer, and the loop that fills it.
+//!
+//! # The buffer
+//!
+//! ```text
+//! buf   | taken | in hand            | room for the source   | untouched, all zero |
+//!       0       start                end                     touched               len
+//! ```
+//!
+//! All of it is initialised at all times, and it never holds what another reader received. A reader
+//! borrows the thread's spare buffer when it reads, and gives it back as soon as the source is
+//! drained: if little is left in hand, that moves into a buffer of its own size. So what a reader
+//! holds follows what it received; while it is known that more is there, it keeps what it has.
+//!
+//! Nothing can be given back when the last message was taken: the messages borrow the buffer, and may
+//! outlive the iterator that gave them. The next `read` does it.
+
+use super::spare::{self, CHUNK};
+use std::{
+    error, fmt,
+    io::{self, ErrorKind, Read},
+};
+
+/// How many bytes one `read` brings, unless its user says otherwise.
+const BUDGET: usize = CHUNK;
+
+/// A source is offered room in proportion to what it gave before, within these bounds: what was
+/// offered has to be zeroed again before another reader may have it.
+const OFFER_FIRST: usize = 16 * 1024;
+const OFFER_LEAST: usize = 4 * 1024;
+
+/// How often in a row a source may be interrupted before `read` returns.
+pub(super) const INTERRUPTIONS: u32 = 16;
+
+/// Why a [`FrameReader`](crate::FrameReader) or a [`LineReader`](crate::LineReader) has nothing more
+/// to give: what the peer did, in numbers.
+///
+/// `read` wraps it into an [`io::Error`], and says the same at each later call.
+///
+/// # Examples
+///
+/// ```
+/// use amy::{FrameError, FrameReader};
+/// use std::io::ErrorKind;
+///
+/// let mut reader = FrameReader::new(65_536);
+/// let error = reader.read(&mut [0, 1, 0x11, 0x70].as_slice()).unwrap_err();
+///
+/// assert_eq!(error.kind(), ErrorKind::InvalidData);
+/// assert_eq!(error.to_string(), "frame of 70000 bytes is over the limit of 65536");
+/// let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<FrameError>());
+/// assert_eq!(reason, Some(&FrameError::TooLong { length: 70_000, limit: 65_536 }));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The stream ended between two messages (`BrokenPipe`).
+    Closed,
+    /// The stream ended inside a frame (`UnexpectedEof`).
+    Truncated {
+        /// How many bytes of the frame arrived, its header included.
+        received: usize,
+        /// How many it has, its header included; or 4, if not even the header arrived.
+        expected: usize,
+    },
+    /// A header announces a frame over the limit (`InvalidData`). Nothing was allocated for it, and
+    /// where the next frame begins cannot be known.
+    TooLong {
+        /// What the header says.
+        length: u32,
+        /// What the reader accepts.
+        limit: u32,
+    },
+    /// The source claims to have read more than it had room for (`InvalidData`). None of it is shown.
+    Overclaimed {
+        /// What the source returned.
+        claimed: usize,
+        /// What it was offered.
+        offered: usize,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::Closed => f.write_str("the peer closed the stream"),
+            FrameError::Truncated { received, expected } => {
+                write!(f, "the stream ended after {received} of the {expected} bytes of a frame")
+            }
+            FrameError::TooLong { length, limit } => {
+                write!(f, "frame of {length} bytes is over the limit of {limit}")
+            }
+            FrameError::Overclaimed { claimed, offered } => {
+                write!(f, "the source claims to have read {claimed} bytes into {offered}")
+            }
+        }
+    }
+}
+
+impl error::Error for FrameError {}
+
+impl From<FrameError> for io::Error {
+    fn from(error: FrameError) -> io::Error {
+        let kind = match error {
+            FrameError::Closed => ErrorKind::BrokenPipe,
+            FrameError::Truncated { .. } => ErrorKind::UnexpectedEof,
+            FrameError::TooLong { .. } | FrameError::Overclaimed { .. } => ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// How bytes are cut into messages.
+pub(super) trait Cut {
+    /// What the bytes in hand begin with; `ended` if no more will follow them.
+    fn front(&mut self, bytes: &[u8], ended: bool) -> Front;
+}
+
+/// What the bytes in hand begin with.
+pub(super) enum Front {
+    /// Something that can be taken.
+    Whole,
+    /// A part of something, or nothing yet; all of it is no longer than `within`.
+    Part { within: usize },
+    /// So many bytes, at least one, that nobody wants.
+    Skip(usize),
+    /// Something after which nothing can be taken any more.
+    Never(FrameError),
+}
+
+/// When the source is taken to be drained.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drained {
+    /// When it would block.
+    WouldBlock,
+    /// Also when it gave less than it was offered.
+    Short,
+}
+
+/// See the module.
+pub(super) struct Inbox {
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+    touched: usize,
+    /// How much the source is offered next.
+    offer: usize,
+    budget: usize,
+    /// The source may have more, as far as is known.
+    more: bool,
+    /// The source said that it has ended.
+    ended: bool,
+    /// The source broke its contract, and is not asked again.
+    overclaimed: Option<FrameError>,
+    /// An error of the source, to be told when what is in hand was taken.
+    failed: Option<io::Error>,
+    /// The user knows that nothing more will come.
+    told: bool,
+}
+
+impl Inbox {
+    pub(super) const fn new() -> Inbox {
+        Inbox {
+            buf: Vec::new(),
+            start: 0,
+            end: 0,
+            touched: 0,
+            offer: OFFER_FIRST,
+            budget: BUDGET,
+            more: false,
+            ended: false,
+            overclaimed: None,
+            failed: None,
+            told: false,
+        }
+    }
+
+    pub(super) fn set_budget(&mut self, bytes: usize) {
+        self.budget = bytes.max(1);
+    }
+
+    /// What was received and not taken.
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    /// The same, and where to add up how much of it was taken.
+    #[inline]
+    pub(super) fn bytes_and_taken(&mut self) -> (&[u8], &mut usize) {
+        (&self.buf[self.start..self.end], &mut self.start)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// The source said that it has ended.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Nothing more will arrive.
+    pub(super) fn is_finished(&self) -> bool {
+        self.ended || self.overclaimed.is_some()
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        self.more || self.failed.is_some() || (self.is_finished() && !self.told)
+    }
+
+    /// The user was told that nothing more will come.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
+    }
+
+    /// Reads until the source is drained or the budget is spent. See `FrameReader::read`.
+    pub(super) fn read(
+        &mut self,
+        cut: &mut impl Cut,
+        source: &mut (impl Read + ?Sized),
+        drained: Drained,
+    ) -> io::Result<usize> {
+        let mut got = 0;
+        let result = self.fill(cut, source, drained, &mut got);
+        self.settle();
+        result.map(|()| got)
+    }
+
+    fn fill(
+        &mut self,
+        cut: &mut impl Cut,
+        source: &mut (impl Read + ?Sized),
+        drained: Drained,
+        got: &mut usize,
+    ) -> io::Result<()> {
+        let mut interruptions = 0;
+        self.more = !self.is_finished();
+        loop {
+            let (whole, within) = match self.front(cut) {
+                Front::Never(error) => return Err(self.tell(error)),
+                Front::Whole => (true, usize::MAX),
+                Front::Part { within } => (false, within),
+                Front::Skip(_) => continue,
+            };
+            if !whole {
+                if let Some(error) = self.overclaimed {
+                    return Err(self.tell(error));
+                }
+                if let Some(error) = self.failed.take() {
+                    return Err(error);
+                }
+            }
+            if !self.more || self.failed.is_some() {
+                return Ok(());
+            }
+
+            let room = self.make_room(whole, within, *got);
+            if room == 0 {
+                return Ok(());
+            }
+            self.touched = self.touched.max(self.end + room);
+            match source.read(&mut self.buf[self.end..self.end + room]) {
+                Ok(0) => {
+                    self.ended = true;
+                    self.more = false;
+                }
+                Ok(n) if n > room => {
+                    self.overclaimed = Some(FrameError::Overclaimed { claimed: n, offered: room });
+                    self.more = false;
+                }
+                Ok(n) => {
+                    self.end += n;
+                    *got += n;
+                    interruptions = 0;
+                    self.learn(n, room);
+                    self.more = n == room || drained == Drained::WouldBlock;
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        self.more = false;
+                        return Ok(());
+                    }
+                    ErrorKind::Interrupted => {
+                        interruptions += 1;
+                        if interruptions == INTERRUPTIONS {
+                            return Ok(());
+                        }
+                    }
+                    // Behind what is in hand; without anything in hand it is told at once, above.
+                    _ => self.failed = Some(error),
+                },
+            }
+        }
+    }
+
+    fn front(&mut self, cut: &mut impl Cut) -> Front {
+        let front = cut.front(&self.buf[self.start..self.end], self.ended);
+        if let Front::Skip(n) = front {
+            self.start += n;
+        }
+        front
+    }
+
+    fn tell(&mut self, error: FrameError) -> io::Error {
+        self.more = false;
+        self.told = true;
+        error.into()
+    }
+
+    /// How much the source may be offered behind `end`: 0 if what is in hand has to be taken first,
+    /// or if the budget is spent.
+    fn make_room(&mut self, whole: bool, within: usize, got: usize) -> usize {
+        let have = self.end - self.start;
+        let spent = if whole { got.max(have) } else { got };
+        let allowed = self.budget.saturating_sub(spent).min(self.offer);
+        if allowed == 0 {
+            return 0;
+        }
+        if have == 0 {
+            (self.start, self.end) = (0, 0);
+        }
+        // Moves no more than about to arrive, so that the work stays linear in what arrives.
+        if self.buf.len() < CHUNK && have <= self.offer {
+            self.move_to(spare::take_large());
+        }
+        let must_move = !whole && self.end == self.buf.len();
+        let may_move = have <= self.start && self.buf.len() - self.end < allowed;
+        if self.start > 0 && (must_move || may_move) {
+            self.buf.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, have);
+        }
+        if !whole && self.end == self.buf.len() {
+            // Whatever a header claims: no further ahead of what was received than this.
+            let len = within.min((have + CHUNK).max(2 * have));
+            self.buf.reserve_exact(len - self.buf.len());
+            self.buf.resize(len, 0);
+        }
+        let room = (self.buf.len() - self.end).min(allowed);
+        // A long frame is read to its end and no further, so that the next one need not be moved.
+        if within > CHUNK && !whole { room.min(within - have) } else { room }
+    }
+
+    fn learn(&mut self, n: usize, offered: usize) {
+        if n == self.offer {
+            self.offer = (4 * self.offer).min(self.budget.max(CHUNK));
+        } else if n < self.offer / 8 && offered == self.offer {
+            self.offer = (self.offer / 2).max(OFFER_LEAST);
+        }
+    }
+
+    /// Gives back what is not needed until the source has something again.
+    fn settle(&mut self) {
+        debug_assert!(self.start <= self.end && self.end <= self.buf.len());
+        debug_assert!(self.end <= self.touched && self.touched <= self.buf.len());
+        let have = self.end - self.start;
+        if have == 0 {
+            spare::give(std::mem::take(&mut self.buf), self.touched);
+            (self.start, self.end, self.touched) = (0, 0, 0);
+        } else if self.more {
+            // It is about to be used again.
+        } else if have <= CHUNK / 4 {
+            if self.buf.len() > 4 * have.max(64) {
+                self.move_to(spare::take_small(have));
+            }
+        } else if self.buf.len() > (have + CHUNK).max(2 * have) {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.buf.truncate(2 * have);
+            self.buf.shrink_to_fit();
+            (self.start, self.end, self.touched) = (0, have, self.touched.min(2 * have));
+        }
+    }
+
+    /// Moves what is in hand to a buffer of zeros that has room for it.
+    fn move_to(&mut self, buf: Vec<u8>) {
+        let have = self.end - self.start;
+        let old = std::mem::replace(&mut self.buf, buf);
+        self.buf[..have].copy_from_slice(&old[self.start..self.end]);
+        spare::give(old, self.touched);
+        (self.start, self.end, self.touched) = (0, have, have);
+    }
+
+    /// Takes the first `n` bytes in hand, to be shared and kept as long as wanted.
+    pub(super) fn take(&mut self, n: usize) -> bytes::Bytes {
+        if n <= self.buf.len() / 4 {
+            let taken = bytes::Bytes::copy_from_slice(&self.bytes()[..n]);
+            self.start += n;
+            return taken;
+        }
+        let rest = &self.buf[self.start + n..self.end];
+        let have = rest.len();
+        let mut new = if have == 0 { Vec::new() } else { spare::take_small(have) };
+        new[..have].copy_from_slice(rest);
+        let mut old = std::mem::replace(&mut self.buf, new);
+        old.truncate(self.start + n);
+        let taken = bytes::Bytes::from(old).slice(self.start..);
+        (self.start, self.end, self.touched) = (0, have, have);
+        taken
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.buf), self.touched);
+    }
+}
+
+/// Sizes and states: what peers send may be secret.
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("in_hand", &(self.end - self.start))
+            .field("buffer", &self.buf.len())
+            .field("budget", &self.budget)
+            .field("has_more", &self.has_more())
+            .field("ended", &self.ended)
+            .field("overclaimed", &self.overclaimed)
+            .field("failed", &self.failed)
+            .finish()
+    }
+}

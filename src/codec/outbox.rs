@@ -1,0 +1,212 @@
+//! What a writer has queued and no sink has taken yet, and the loop that empties it.
+//!
+//! Short frames are copied behind each other, headers included, so that many leave in one write. A
+//! long frame stays where it is; only its header is copied, and the place where it belongs is noted.
+//! So no system call is spent on a header, and no copy on a long frame.
+
+use super::{inbox::INTERRUPTIONS, spare};
+use std::{
+    collections::VecDeque,
+    fmt,
+    io::{self, ErrorKind, IoSlice, Write},
+};
+
+/// How many pieces one write gathers.
+const PIECES: usize = 32;
+
+/// A buffer of no more than this is not worth giving back while something waits in it.
+const KEPT: usize = 1024;
+
+/// See the module.
+pub(super) struct Outbox {
+    near: Vec<u8>,
+    /// How much of `near` went out.
+    sent: usize,
+    far: VecDeque<Far>,
+    /// How much of the first far piece went out; only when all of `near` before it did.
+    far_sent: usize,
+    /// What is left of all far pieces.
+    far_left: usize,
+}
+
+/// A long piece, which goes out before `near[at]`.
+struct Far {
+    at: usize,
+    bytes: Vec<u8>,
+}
+
+impl Outbox {
+    pub(super) const fn new() -> Outbox {
+        Outbox { near: Vec::new(), sent: 0, far: VecDeque::new(), far_sent: 0, far_left: 0 }
+    }
+
+    /// How many bytes wait.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.near.len() - self.sent + self.far_left
+    }
+
+    /// Queues a copy of both.
+    pub(super) fn copy(&mut self, header: [u8; 4], bytes: &[u8]) {
+        self.make_room(header.len() + bytes.len());
+        self.near.extend_from_slice(&header);
+        self.near.extend_from_slice(bytes);
+    }
+
+    /// Queues a copy of the header, and `bytes` as they are.
+    pub(super) fn keep(&mut self, header: [u8; 4], bytes: Vec<u8>) {
+        self.copy(header, &[]);
+        self.far_left += bytes.len();
+        self.far.push_back(Far { at: self.near.len(), bytes });
+    }
+
+    fn make_room(&mut self, needed: usize) {
+        if self.near.capacity() == 0 {
+            self.near = spare::take_outgoing();
+        }
+        // Moves no more than went out since the last time.
+        if self.near.capacity() - self.near.len() < needed && self.sent >= self.near.len() / 2 {
+            self.forget_sent();
+        }
+    }
+
+    fn forget_sent(&mut self) {
+        self.near.drain(..self.sent);
+        for far in &mut self.far {
+            far.at -= self.sent;
+        }
+        self.sent = 0;
+    }
+
+    /// Writes until nothing is left or the sink would block, and says which: `Ok(true)` if nothing
+    /// is left. Adds what went out to `sent`.
+    pub(super) fn flush(
+        &mut self,
+        sink: &mut (impl Write + ?Sized),
+        sent: &mut u64,
+    ) -> io::Result<Flushed> {
+        let mut interruptions = 0;
+        while self.len() > 0 {
+            match self.write_once(sink) {
+                Ok(n) => {
+                    *sent += n as u64;
+                    interruptions = 0;
+                    self.advance(n);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        self.shrink();
+                        return Ok(Flushed::WouldBlock);
+                    }
+                    ErrorKind::Interrupted => {
+                        interruptions += 1;
+                        if interruptions == INTERRUPTIONS {
+                            return Ok(Flushed::Interrupted);
+                        }
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        spare::give_outgoing(std::mem::take(&mut self.near));
+        self.sent = 0;
+        self.far = VecDeque::new();
+        Ok(Flushed::All)
+    }
+
+    /// One write of what is next; at least one byte is offered, and at least one went out.
+    fn write_once(&self, sink: &mut (impl Write + ?Sized)) -> io::Result<usize> {
+        let (written, offered) = if self.far.is_empty() {
+            let bytes = &self.near[self.sent..];
+            (sink.write(bytes)?, bytes.len())
+        } else {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let (count, offered) = self.gather(&mut pieces);
+            (sink.write_vectored(&pieces[..count])?, offered)
+        };
+        if written == 0 {
+            let text = "the sink takes no more bytes";
+            return Err(io::Error::new(ErrorKind::WriteZero, text));
+        }
+        if written > offered {
+            let text = format!("the sink claims to have written {written} of {offered} bytes");
+            return Err(io::Error::new(ErrorKind::InvalidData, text));
+        }
+        Ok(written)
+    }
+
+    /// Lists what is next, without empty pieces. Returns how many pieces, and their bytes.
+    fn gather<'a>(&'a self, pieces: &mut [IoSlice<'a>; PIECES]) -> (usize, usize) {
+        let (mut count, mut offered) = (0, 0);
+        let mut add = |bytes: &'a [u8]| {
+            if !bytes.is_empty() && count < PIECES {
+                pieces[count] = IoSlice::new(bytes);
+                count += 1;
+                offered += bytes.len();
+            }
+        };
+        let (mut from, mut skip) = (self.sent, self.far_sent);
+        for far in self.far.iter().take(PIECES) {
+            add(&self.near[from..far.at]);
+            add(&far.bytes[skip..]);
+            (from, skip) = (far.at, 0);
+        }
+        if self.far.len() < PIECES {
+            add(&self.near[from..]);
+        }
+        (count, offered)
+    }
+
+    /// Notes that the next `n` bytes went out.
+    fn advance(&mut self, mut n: usize) {
+        while let Some(far) = self.far.front() {
+            let near = n.min(far.at - self.sent);
+            self.sent += near;
+            n -= near;
+            let left = far.bytes.len() - self.far_sent;
+            if n < left {
+                self.far_sent += n;
+                self.far_left -= n;
+                return;
+            }
+            n -= left;
+            self.far_left -= left;
+            self.far_sent = 0;
+            self.far.pop_front();
+        }
+        self.sent += n;
+        debug_assert!(self.sent <= self.near.len());
+    }
+
+    /// While the sink would block, holds little more than what waits.
+    fn shrink(&mut self) {
+        let waiting = self.near.len() - self.sent;
+        if self.near.capacity() > KEPT.max(4 * waiting) {
+            self.forget_sent();
+            let small = self.near.as_slice().to_vec();
+            spare::give_outgoing(std::mem::replace(&mut self.near, small));
+        }
+    }
+}
+
+/// How a flush ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Nothing is left.
+    All,
+    /// The rest has to wait until the sink is writable.
+    WouldBlock,
+    /// The rest may be tried again at once.
+    Interrupted,
+}
+
+/// Sizes: what is sent may be secret.
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("bytes", &self.len())
+            .field("long_frames", &self.far.len())
+            .field("buffer", &self.near.capacity())
+            .finish()
+    }
+}

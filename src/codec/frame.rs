@@ -585,7 +585,7 @@ impl FrameWriter {
             return Err(broken.again());
         }
         if let Some(data) = data.into() {
-            self.push(data)?;
+            self.push(data).map_err(|refused| io::Error::new(refused.reason.kind(), refused))?;
             if !self.writable {
                 return Ok(false);
             }
@@ -687,10 +687,38 @@ pub enum Refusal {
     Broken,
 }
 
+impl Refusal {
+    /// `InvalidInput` if the message is too long, `QuotaExceeded` if the queue is full, `BrokenPipe`
+    /// if the writer is broken.
+    const fn kind(self) -> ErrorKind {
+        match self {
+            Refusal::TooLong { .. } => ErrorKind::InvalidInput,
+            Refusal::Full { .. } => ErrorKind::QuotaExceeded,
+            Refusal::Broken => ErrorKind::BrokenPipe,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::TooLong { length, limit } => {
+                write!(f, "frame of {length} bytes is over the limit of {limit}")
+            }
+            Refusal::Full { length, queued, limit } => {
+                write!(f, "frame of {length} bytes does not fit: {queued} of {limit} are queued")
+            }
+            Refusal::Broken => f.write_str("an earlier write failed"),
+        }
+    }
+}
+
+impl error::Error for Refusal {}
+
 /// A message that was not queued, and why.
 ///
 /// Returned by [`FrameWriter::push`], and found in the [`io::Error`] that [`FrameWriter::write`]
-/// returns.
+/// returns. The `?` operator makes an [`io::Error`] of it that keeps the [`Refusal`] alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Refused<F> {
     frame: F,
@@ -711,15 +739,7 @@ impl<F> Refused<F> {
 
 impl<F> fmt::Display for Refused<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason {
-            Refusal::TooLong { length, limit } => {
-                write!(f, "frame of {length} bytes is over the limit of {limit}")
-            }
-            Refusal::Full { length, queued, limit } => {
-                write!(f, "frame of {length} bytes does not fit: {queued} of {limit} are queued")
-            }
-            Refusal::Broken => f.write_str("an earlier write failed"),
-        }
+        self.reason.fmt(f)
     }
 }
 
@@ -732,15 +752,9 @@ impl<F> fmt::Debug for Refused<F> {
 
 impl<F> error::Error for Refused<F> {}
 
-/// `InvalidInput` if the message is too long, `QuotaExceeded` if the queue is full, `BrokenPipe` if the
-/// writer is broken.
-impl<F: Send + Sync + 'static> From<Refused<F>> for io::Error {
+/// Leaves the message behind, which may be borrowed, and keeps the reason.
+impl<F> From<Refused<F>> for io::Error {
     fn from(refused: Refused<F>) -> io::Error {
-        let kind = match refused.reason {
-            Refusal::TooLong { .. } => ErrorKind::InvalidInput,
-            Refusal::Full { .. } => ErrorKind::QuotaExceeded,
-            Refusal::Broken => ErrorKind::BrokenPipe,
-        };
-        io::Error::new(kind, refused)
+        io::Error::new(refused.reason.kind(), refused.reason)
     }
 }

@@ -1,0 +1,233 @@
+//! What the tests share: connected pairs, waits that end, threads known to be asleep.
+
+use amy::{Notification, Poller, Registrar, Timeout};
+use std::{
+    env, fs,
+    io::{self, ErrorKind, Read},
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Only something that hangs takes longer.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) fn new_poller() -> (Poller, Registrar) {
+    let poller = Poller::new().unwrap();
+    let registrar = poller.get_registrar();
+    (poller, registrar)
+}
+
+/// Two ends that do not block. What is written to one can be read from the other when the write
+/// has returned.
+pub(crate) fn unix_pair() -> (UnixStream, UnixStream) {
+    let (a, b) = UnixStream::pair().unwrap();
+    a.set_nonblocking(true).unwrap();
+    b.set_nonblocking(true).unwrap();
+    (a, b)
+}
+
+/// Two ends that do not block. What is written to one takes a moment to reach the other.
+pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (b, _) = listener.accept().unwrap();
+    a.set_nonblocking(true).unwrap();
+    b.set_nonblocking(true).unwrap();
+    (a, b)
+}
+
+/// Reads until nothing is left or the stream ends, and returns what came before that.
+pub(crate) fn read_all(mut from: impl Read) -> Vec<u8> {
+    let mut all = Vec::new();
+    match from.read_to_end(&mut all) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error} after {all:?}"),
+        _ => all,
+    }
+}
+
+/// The one notification that comes next.
+pub(crate) fn next(poller: &mut Poller) -> Notification {
+    let batch = poller.wait(LONG).unwrap();
+    assert_eq!(batch.len(), 1, "{batch:?}");
+    batch[0]
+}
+
+/// Waits until `id` is told, whatever else is.
+pub(crate) fn wait_for(poller: &mut Poller, id: usize) -> Notification {
+    let start = Instant::now();
+    while start.elapsed() < LONG {
+        if let Some(n) = poller.wait(LONG).unwrap().iter().find(|n| n.id == id) {
+            return *n;
+        }
+    }
+    panic!("{id} was not told");
+}
+
+/// Waits until as many notifications were told as there are `ids`, and checks that each id was
+/// among them once.
+pub(crate) fn wait_for_each(poller: &mut Poller, ids: &[usize]) {
+    let mut told = Vec::new();
+    while told.len() < ids.len() {
+        let batch = poller.wait(LONG).unwrap();
+        assert!(!batch.is_empty(), "{} of {} were told", told.len(), ids.len());
+        told.extend(batch.iter().map(|n| n.id));
+    }
+    assert_eq!(sorted(told), sorted(ids.to_vec()));
+}
+
+/// The ids of what is ready now.
+pub(crate) fn look(poller: &mut Poller) -> Vec<usize> {
+    poller.wait(0).unwrap().iter().map(|n| n.id).collect()
+}
+
+pub(crate) fn sorted(mut ids: Vec<usize>) -> Vec<usize> {
+    ids.sort_unstable();
+    ids
+}
+
+/// Waits until `condition` holds, giving way to other threads.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONG, "it never came to this: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Runs `body` on a thread of its own, and fails if it hangs.
+pub(crate) fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, is_done) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let result = body();
+        let _ = done.send(());
+        result
+    });
+    // Disconnected is a panic, which `join` hands on.
+    assert_ne!(is_done.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A thread that is in `wait`.
+pub(crate) struct Sleeper {
+    thread: thread::JoinHandle<Woken>,
+}
+
+/// How a [`Sleeper`] came back.
+pub(crate) struct Woken {
+    pub(crate) poller: Poller,
+    pub(crate) result: io::Result<Vec<Notification>>,
+    /// Measured around the call.
+    pub(crate) waited: Duration,
+}
+
+impl Sleeper {
+    /// Has a thread wait, and returns when it is asleep in the kernel (or came back from it). No
+    /// other thread may fall asleep on the same queue or wake up meanwhile.
+    pub(crate) fn start(mut poller: Poller, timeout: impl Into<Timeout>) -> Sleeper {
+        let timeout = timeout.into();
+        let registrar = poller.get_registrar();
+        let others = sleepers(&registrar);
+        let (tell, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            tell.send(this_thread()).unwrap();
+            let start = Instant::now();
+            let result = poller.wait(timeout).map(|batch| batch.to_vec());
+            Woken { poller, result, waited: start.elapsed() }
+        });
+        let id = told.recv().unwrap();
+        until("the thread sleeps", || {
+            thread.is_finished() || (sleepers(&registrar) > others && is_blocked(&id))
+        });
+        Sleeper { thread }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until it came back.
+    pub(crate) fn join(self) -> Woken {
+        until("the sleeper woke up", || self.is_done());
+        self.thread.join().unwrap()
+    }
+
+    /// Waits until it came back, and returns the ids that it was told.
+    pub(crate) fn ids(self) -> Vec<usize> {
+        self.join().ids()
+    }
+}
+
+impl Woken {
+    pub(crate) fn ids(&self) -> Vec<usize> {
+        self.result.as_ref().unwrap().iter().map(|n| n.id).collect()
+    }
+}
+
+/// How many threads are in the kernel or about to be, which a registrar shows in its `Debug` text.
+pub(crate) fn sleepers(registrar: &Registrar) -> usize {
+    let text = format!("{registrar:?}");
+    let (_, number) = text.split_once("asleep: ").expect("the number of sleepers");
+    number.split(',').next().unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn this_thread() -> rustix::thread::Pid {
+    rustix::thread::gettid()
+}
+
+#[cfg(target_os = "linux")]
+fn is_blocked(thread: &rustix::thread::Pid) -> bool {
+    let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+    fs::read_to_string(path).is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('S'))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn this_thread() {}
+
+#[cfg(not(target_os = "linux"))]
+fn is_blocked((): &()) -> bool {
+    true
+}
+
+/// Runs the rest of a test in a process of its own, where no other test opens descriptors or gets
+/// signals: this binary is run again for this one test.
+pub(crate) fn alone(body: impl FnOnce()) {
+    if is_alone() {
+        return body();
+    }
+    let output = this_test_alone().output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains(" 1 passed"), "{text}\n{errors}");
+}
+
+pub(crate) fn is_alone() -> bool {
+    env::var_os(ALONE).is_some()
+}
+
+const ALONE: &str = "AMY_TEST_ALONE";
+
+/// The command that runs this test in a process of its own.
+pub(crate) fn this_test_alone() -> Command {
+    let thread = thread::current();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", thread.name().expect("the name of a test"), "--nocapture"]);
+    command.env(ALONE, "1");
+    command
+}
+
+/// The numbers of the descriptors that this process has, but for the one used to find out.
+pub(crate) fn descriptors() -> Vec<u32> {
+    let numbers = fs::read_dir("/dev/fd").unwrap();
+    let mut numbers: Vec<u32> = numbers
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    // It is closed by now, so that it cannot be found open.
+    numbers.retain(|number| fs::exists(format!("/dev/fd/{number}")).unwrap_or(true));
+    numbers.sort_unstable();
+    numbers
+}

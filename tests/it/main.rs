@@ -1,0 +1,16 @@
+//! The promises of the crate, one file for each, in one binary.
+
+mod common;
+
+mod ends_and_errors;
+mod fork_exec;
+mod from_anywhere;
+mod guide;
+mod ids;
+mod interest;
+mod nesting;
+mod nothing_lost;
+mod removal;
+mod tidy;
+mod waiters;
+mod waiting;

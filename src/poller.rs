@@ -189,36 +189,39 @@ impl Poller {
         self.batch.clear();
         self.turn = self.turn.wrapping_add(1);
         loop {
-            let alarm = if self.hub().has_ready() || self.timers.is_due() {
+            let inner = if self.hub().has_ready() || self.timers.is_due() {
                 self.look(self.room_for_descriptors())?
             } else if patience.is_none() {
                 self.look(self.capacity)?
             } else {
                 self.sleep(&mut patience)?
             };
-            self.collect(alarm);
-            if !self.batch.is_empty() || patience.is_over() {
+            self.collect(inner.alarm);
+            // A wake for what was told already, or an alarm for a timer that is gone, took room from
+            // descriptors that are ready: looks again.
+            let crowded = inner != Inner::default();
+            if !self.batch.is_empty() || (patience.is_over() && !crowded) {
                 return Ok(());
             }
         }
     }
 
-    /// Asks the kernel without sleeping, and returns whether the alarm went off.
-    fn look(&mut self, room: usize) -> io::Result<bool> {
+    /// Asks the kernel without sleeping.
+    fn look(&mut self, room: usize) -> io::Result<Inner> {
         if room == 0 {
-            return Ok(false);
+            return Ok(Inner::default());
         }
         let hub = &self.timers.hub;
         let inner = or_interrupted(hub.queue.wait(room, Some(Duration::ZERO), &mut self.batch))?;
         hub.looked(inner.woken);
-        Ok(inner.alarm)
+        Ok(inner)
     }
 
-    /// Sleeps in the kernel, unless something became ready, and returns whether the alarm went off.
-    fn sleep(&mut self, patience: &mut Patience) -> io::Result<bool> {
+    /// Sleeps in the kernel, unless something became ready.
+    fn sleep(&mut self, patience: &mut Patience) -> io::Result<Inner> {
         let hub = &self.timers.hub;
         if !hub.fall_asleep() {
-            return Ok(false);
+            return Ok(Inner::default());
         }
         let mut timeout = patience.left();
         if let Some(deadline) = self.timers.before_sleep() {
@@ -226,7 +229,7 @@ impl Poller {
         }
         let inner = or_interrupted(hub.queue.wait(self.capacity, timeout, &mut self.batch));
         hub.wake_up(inner.as_ref().is_ok_and(|inner| inner.woken));
-        Ok(inner?.alarm)
+        inner
     }
 
     /// Adds what is ready without the kernel.

@@ -1,7 +1,7 @@
 //! Promise 2, nesting: a poller can wait inside another loop; its descriptor is readable whenever
 //! `wait(0)` would return something.
 
-use crate::common::{LONG, in_time, look, new_poller, next, unix_pair};
+use crate::common::{LONG, in_time, look, new_poller, next, sorted, unix_pair};
 use amy::{Event, Poller, Registrar};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -137,6 +137,33 @@ fn a_poller_stays_readable_until_all_was_told() {
             }
             assert!(look(&mut poller).is_empty());
             assert!(!is_readable(&poller, Duration::ZERO));
+        }
+    }
+}
+
+#[test]
+fn an_outer_loop_that_looks_until_there_is_nothing_misses_nothing() {
+    for capacity in [1, 2] {
+        let mut inner = Poller::with_capacity(capacity).unwrap();
+        let registrar = inner.get_registrar();
+        let (mut outer, to_outer) = new_poller();
+        let inner_id = to_outer.register(&inner, Event::Read).unwrap();
+        let notifier = registrar.notifier().unwrap();
+        let (socket, _peer) = unix_pair();
+        let id = registrar.register(&socket, Event::Read).unwrap();
+        for _ in 0..20 {
+            notifier.notify().unwrap();
+            registrar.reregister(id, &socket, Event::Write).unwrap();
+            assert_eq!(next(&mut outer).id, inner_id);
+            let mut told = Vec::new();
+            loop {
+                let more = look(&mut inner);
+                if more.is_empty() {
+                    break;
+                }
+                told.extend(more);
+            }
+            assert_eq!(sorted(told), [notifier.get_id(), id]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Promise 3, waiting: `wait` returns nothing only when its timeout has passed, and never before;
 //! signals do not end it, and every duration means what it says.
 
-use crate::common::{LONG, Sleeper, in_time, look, new_poller, next, unix_pair, until};
+use crate::common::{LONG, Sleeper, in_time, look, new_poller, next, sorted, unix_pair, until};
 use amy::{Event, Poller, Timeout};
 use std::{
     io::Write,
@@ -166,6 +166,25 @@ fn a_wake_that_was_for_something_told_already_does_not_end_a_wait() {
     tx.send(2).unwrap();
     drop(rx);
     assert!(waited(&mut poller, timeout) >= timeout);
+}
+
+#[test]
+fn a_look_finds_what_is_ready_behind_a_wake_that_was_for_something_told() {
+    use std::os::fd::AsFd;
+    let mut poller = Poller::with_capacity(1).unwrap();
+    let registrar = poller.get_registrar();
+    let _ = poller.as_fd();
+    let notifier = registrar.notifier().unwrap();
+    let (socket, _peer) = unix_pair();
+    for _ in 0..20 {
+        notifier.notify().unwrap();
+        let id = registrar.register(&socket, Event::Write).unwrap();
+        let told = [look(&mut poller), look(&mut poller)].concat();
+        assert_eq!(sorted(told), [notifier.get_id(), id]);
+        registrar.deregister(&socket).unwrap();
+        // An odd number of looks, so that the two take turns in going first.
+        assert!(look(&mut poller).is_empty());
+    }
 }
 
 #[cfg(target_os = "linux")]

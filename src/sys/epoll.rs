@@ -183,10 +183,10 @@ fn notification(data: u64, flags: EventFlags) -> Notification {
     let asked_write = data & Event::Write as u64 != 0;
     let over = EventFlags::HUP | EventFlags::ERR;
 
-    let readable = flags.intersects(EventFlags::IN | EventFlags::RDHUP | over);
+    let readable = flags.intersects(EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | over);
     let writable = flags.intersects(EventFlags::OUT | over);
     let event = Event::from_parts(asked_read && readable, asked_write && writable)
-        // Priority data alone: told as whatever was asked.
+        // Priority data alone, and only writing was asked for.
         .or(Event::from_parts(asked_read, asked_write))
         .unwrap_or(Event::Both);
 

@@ -158,6 +158,29 @@ fn out_of_band_data_is_told_to_those_who_asked() {
 }
 
 #[test]
+fn out_of_band_data_is_something_to_read_also_while_there_is_room_to_write() {
+    let (mut poller, registrar) = new_poller();
+    let (socket, peer) = tcp_pair();
+    let id = registrar.register(&socket, Event::Both.priority()).unwrap();
+    assert_eq!(next(&mut poller).event, Event::Write);
+    send_out_of_band(&peer);
+    let n = wait_for(&mut poller, id);
+    assert!(n.is_priority());
+    assert_eq!(n.event, Event::Both);
+}
+
+#[test]
+fn out_of_band_data_is_told_as_writing_where_only_that_was_asked() {
+    let (mut poller, registrar) = new_poller();
+    let (socket, peer) = tcp_pair();
+    let id = registrar.register(&socket, Event::Write.priority()).unwrap();
+    assert_eq!(next(&mut poller).event, Event::Write);
+    send_out_of_band(&peer);
+    let n = wait_for(&mut poller, id);
+    assert_eq!((n.event, n.is_priority()), (Event::Write, true));
+}
+
+#[test]
 fn out_of_band_data_alone_is_not_told_to_those_who_did_not_ask() {
     let (mut poller, registrar) = new_poller();
     let (socket, peer) = tcp_pair();

@@ -205,45 +205,50 @@ fn a_socket_that_is_not_connected_is_told_once_as_hung_up() {
 
 #[test]
 fn a_pipe_tells_its_writer_that_the_reader_is_gone() {
-    for told_before in [true, false] {
-        let (mut poller, registrar) = new_poller();
-        let (reader, writer) = pipe().unwrap();
-        let mut writer = File::from(writer);
-        if !told_before {
-            rustix::io::ioctl_fionbio(&writer, true).unwrap();
-            fill(&writer);
-        }
-        let id = registrar.register(&writer, Event::Write).unwrap();
-        if told_before {
+    for asked in EVENTS {
+        for full in [true, false] {
+            let (mut poller, registrar) = new_poller();
+            let (reader, writer) = pipe().unwrap();
+            let mut writer = File::from(writer);
+            if full {
+                rustix::io::ioctl_fionbio(&writer, true).unwrap();
+                fill(&writer);
+            }
+            let id = registrar.register(&writer, asked).unwrap();
+            if !full && asked.writable() {
+                let n = next(&mut poller);
+                assert_eq!((n.id, n.event, hints(n)), (id, Event::Write, NONE));
+            }
+            assert!(look(&mut poller).is_empty());
+            drop(reader);
             let n = next(&mut poller);
-            assert_eq!((n.id, n.event, hints(n)), (id, Event::Write, NONE));
+            assert_eq!((n.id, n.event), (id, asked));
+            assert!(n.is_write_closed());
+            assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
         }
-        assert!(look(&mut poller).is_empty());
-        drop(reader);
-        let n = next(&mut poller);
-        assert_eq!((n.id, n.event), (id, Event::Write));
-        assert!(n.is_write_closed());
-        assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 }
 
 #[test]
 fn a_pipe_tells_its_reader_that_the_writer_is_gone() {
-    for data in [&b""[..], b"last"] {
-        let (mut poller, registrar) = new_poller();
-        let (reader, writer) = pipe().unwrap();
-        let id = registrar.register(&reader, Event::Read).unwrap();
-        let mut writer = File::from(writer);
-        if !data.is_empty() {
+    for asked in EVENTS {
+        for data in [&b""[..], b"last"] {
+            let (mut poller, registrar) = new_poller();
+            let (reader, writer) = pipe().unwrap();
+            let id = registrar.register(&reader, asked).unwrap();
+            let mut writer = File::from(writer);
             writer.write_all(data).unwrap();
+            if !data.is_empty() && asked.readable() {
+                let n = next(&mut poller);
+                assert_eq!((n.id, n.event, hints(n)), (id, Event::Read, NONE));
+            }
+            assert!(look(&mut poller).is_empty());
+            drop(writer);
             let n = next(&mut poller);
-            assert_eq!((n.id, n.event, hints(n)), (id, Event::Read, NONE));
+            assert_eq!((n.id, n.event), (id, asked));
+            assert!(n.is_read_closed() && !n.is_error());
+            assert_eq!(read_all(File::from(reader)), data);
         }
-        drop(writer);
-        let n = next(&mut poller);
-        assert_eq!((n.id, n.event), (id, Event::Read));
-        assert!(n.is_read_closed() && !n.is_error());
-        assert_eq!(read_all(File::from(reader)), data);
     }
 }
 

@@ -7,12 +7,34 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use std::{any::Any, io::Write, os::fd::AsFd, time::Duration};
+use std::{
+    any::Any,
+    io::Write,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
 
-/// Whether `poller` becomes readable within `timeout`, as another loop sees it.
-fn is_readable(poller: &impl AsFd, timeout: Duration) -> bool {
-    let timeout = Timespec::try_from(timeout).unwrap();
-    poll(&mut [PollFd::new(poller, PollFlags::IN)], Some(&timeout)).unwrap() == 1
+/// A poller as another loop sees it, which asks for the descriptor once and keeps it.
+struct Outside(OwnedFd);
+
+impl Outside {
+    fn of(poller: &Poller) -> Outside {
+        Outside(poller.as_fd().try_clone_to_owned().unwrap())
+    }
+
+    /// Whether it becomes readable, within any time.
+    fn becomes_readable(&self) -> bool {
+        self.is_readable_in(LONG)
+    }
+
+    fn is_readable(&self) -> bool {
+        self.is_readable_in(Duration::ZERO)
+    }
+
+    fn is_readable_in(&self, timeout: Duration) -> bool {
+        let timeout = Timespec::try_from(timeout).unwrap();
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)).unwrap() == 1
+    }
 }
 
 /// Something that becomes ready by itself: its id, and what keeps it alive.
@@ -65,14 +87,15 @@ const SOURCES: [(&str, Make); 8] = [
 fn a_poller_is_readable_for_what_comes_after_its_descriptor_was_asked_for() {
     for (kind, make) in SOURCES {
         let (mut poller, registrar) = new_poller();
-        assert!(!is_readable(&poller, Duration::ZERO), "{kind}");
+        let outside = Outside::of(&poller);
+        assert!(!outside.is_readable(), "{kind}");
         for _ in 0..3 {
             let (id, source) = make(&registrar);
-            assert!(is_readable(&poller, LONG), "{kind}");
+            assert!(outside.becomes_readable(), "{kind}");
             assert_eq!(look(&mut poller), [id], "{kind}");
             drop(source);
             assert!(look(&mut poller).is_empty(), "{kind}");
-            assert!(!is_readable(&poller, Duration::ZERO), "{kind} is over");
+            assert!(!outside.is_readable(), "{kind} is over");
         }
     }
 }
@@ -82,7 +105,8 @@ fn a_poller_is_readable_for_what_came_before_its_descriptor_was_asked_for() {
     for (kind, make) in SOURCES {
         let (mut poller, registrar) = new_poller();
         let (id, _source) = make(&registrar);
-        assert!(is_readable(&poller, LONG), "{kind}");
+        let outside = Outside::of(&poller);
+        assert!(outside.becomes_readable(), "{kind}");
         assert_eq!(look(&mut poller), [id], "{kind}");
     }
 }
@@ -121,13 +145,13 @@ fn a_poller_stays_readable_until_all_was_told() {
     for capacity in [1, 2, 3] {
         let mut poller = Poller::with_capacity(capacity).unwrap();
         let registrar = poller.get_registrar();
-        let _ = poller.as_fd();
+        let outside = Outside::of(&poller);
         for _ in 0..20 {
             let mut sources: Vec<_> =
                 SOURCES.iter().flat_map(|(_, make)| [make(&registrar), make(&registrar)]).collect();
             let mut ids: Vec<_> = sources.iter().map(|(id, _)| *id).collect();
             while !ids.is_empty() {
-                assert!(is_readable(&poller, LONG), "{} to be told", ids.len());
+                assert!(outside.becomes_readable(), "{} to be told", ids.len());
                 for id in look(&mut poller) {
                     assert!(ids.contains(&id), "{id} was told twice");
                     ids.retain(|&other| other != id);
@@ -136,7 +160,7 @@ fn a_poller_stays_readable_until_all_was_told() {
                 }
             }
             assert!(look(&mut poller).is_empty());
-            assert!(!is_readable(&poller, Duration::ZERO));
+            assert!(!outside.is_readable());
         }
     }
 }
@@ -172,15 +196,17 @@ fn an_outer_loop_that_looks_until_there_is_nothing_misses_nothing() {
 fn a_channel_that_is_drained_in_part_keeps_its_poller_readable() {
     let (mut poller, registrar) = new_poller();
     let (tx, rx) = registrar.channel().unwrap();
-    assert!(!is_readable(&poller, Duration::ZERO));
+    let outside = Outside::of(&poller);
+    assert!(!outside.is_readable());
     (0..3).for_each(|n| tx.send(n).unwrap());
     for n in 0..3 {
-        assert!(is_readable(&poller, LONG));
+        assert!(outside.becomes_readable());
         assert_eq!(look(&mut poller), [rx.get_id()]);
+        assert!(outside.becomes_readable(), "{n} is still to be received");
         assert_eq!(rx.try_recv(), Ok(n));
     }
     assert!(look(&mut poller).is_empty());
-    assert!(!is_readable(&poller, Duration::ZERO));
+    assert!(!outside.is_readable());
 }
 
 #[test]
@@ -207,9 +233,10 @@ fn pollers_can_be_nested_in_nested_pollers() {
     let inner_id = to_middle.register(&inner, Event::Read).unwrap();
     let middle_id = to_outer.register(&middle, Event::Read).unwrap();
     let notifier = registrar.notifier().unwrap();
+    let outside = Outside::of(&outer);
     for _ in 0..10 {
         notifier.notify().unwrap();
-        assert!(is_readable(&outer, LONG));
+        assert!(outside.becomes_readable());
         assert_eq!(next(&mut outer).id, middle_id);
         assert_eq!(next(&mut middle).id, inner_id);
         assert_eq!(next(&mut inner).id, notifier.get_id());

@@ -163,6 +163,19 @@ fn a_receiver_that_is_gone_is_silent() {
 }
 
 #[test]
+fn a_receiver_that_is_gone_is_silent_also_behind_one_that_is_not() {
+    let (mut poller, registrar) = new_poller();
+    let channels: Vec<_> = (0..5).map(|_| registrar.channel().unwrap()).collect();
+    channels.iter().for_each(|(tx, _)| tx.send(()).unwrap());
+    let (senders, mut receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
+    drop((receivers.remove(3), receivers.remove(1)));
+    let ids: Vec<_> = receivers.iter().map(amy::Receiver::get_id).collect();
+    assert_eq!(look(&mut poller), ids);
+    drop(senders);
+    assert_eq!(sorted(look(&mut poller)), ids);
+}
+
+#[test]
 fn a_closed_socket_whose_duplicate_lives_goes_on_under_its_old_id() {
     alone(|| {
         let (mut poller, registrar) = new_poller();

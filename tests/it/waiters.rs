@@ -93,6 +93,21 @@ fn what_a_waiter_leaves_behind_wakes_those_who_sleep() {
 }
 
 #[test]
+fn what_a_waiter_was_told_of_and_left_wakes_another_when_it_goes() {
+    let pollers = waiters(2, 1024);
+    let registrar = pollers[0].get_registrar();
+    let (tx, rx) = registrar.channel().unwrap();
+    let mut sleepers = all_asleep(pollers);
+    tx.send(()).unwrap();
+    until("one is told", || sleepers.iter().any(Sleeper::is_done));
+    let first = sleepers.iter().position(Sleeper::is_done).unwrap();
+    let woken = sleepers.remove(first).join();
+    assert_eq!(woken.ids(), [rx.get_id()]);
+    drop(woken.poller);
+    assert_eq!(sleepers.remove(0).ids(), [rx.get_id()]);
+}
+
+#[test]
 fn sleepers_with_room_for_one_are_all_woken_for_a_burst() {
     for _ in 0..100 {
         let pollers = waiters(3, 1);
@@ -193,6 +208,31 @@ fn look_beside_a_sleeper(mut looker: Poller, mut sleeper: Poller) {
     }
     stop.notify().unwrap();
     thread.join().unwrap();
+}
+
+#[test]
+fn a_notification_that_meets_a_waiter_on_its_way_to_sleep_is_told() {
+    const ROUNDS: usize = 20_000;
+    in_time(|| {
+        let (mut poller, registrar) = new_poller();
+        let notifier = registrar.notifier().unwrap();
+        let told = Arc::new(AtomicUsize::new(0));
+        let answers = Arc::clone(&told);
+        let thread = thread::spawn(move || {
+            for round in 1..=ROUNDS {
+                let batch = poller.wait(None).unwrap();
+                assert_eq!(batch.len(), 1);
+                answers.store(round, Ordering::Release);
+            }
+        });
+        for round in 1..=ROUNDS {
+            // At once, or a little later, or when it sleeps.
+            (0..round % 64 * 8).for_each(|_| std::hint::spin_loop());
+            notifier.notify().unwrap();
+            until("it is told", || told.load(Ordering::Acquire) == round);
+        }
+        thread.join().unwrap();
+    });
 }
 
 #[test]

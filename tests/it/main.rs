@@ -1,7 +1,7 @@
 //! The promises of the crate, one file for each, in one binary.
 
+mod channels;
 mod common;
-
 mod ends_and_errors;
 mod fork_exec;
 mod from_anywhere;
@@ -10,7 +10,9 @@ mod ids;
 mod interest;
 mod nesting;
 mod nothing_lost;
+mod notifiers;
 mod removal;
+mod support;
 mod tidy;
 mod waiters;
 mod waiting;

@@ -14,5 +14,6 @@ mod notifiers;
 mod removal;
 mod support;
 mod tidy;
+mod timers;
 mod waiters;
 mod waiting;

@@ -1,5 +1,6 @@
 //! The promises of the crate, one file for each, in one binary.
 
+mod bounded;
 mod channels;
 mod common;
 mod ends_and_errors;

@@ -9,6 +9,7 @@ mod from_anywhere;
 mod guide;
 mod ids;
 mod interest;
+mod lifetimes;
 mod nesting;
 mod nothing_lost;
 mod notifiers;

@@ -97,8 +97,8 @@ pub(crate) struct Hub {
 struct Ready {
     /// The nodes that were announced, those waiting longest first. Each is here at most once.
     list: VecDeque<Arc<Node>>,
-    /// How many signals there are; `list` has room for all of them, so that announcing never
-    /// allocates.
+    /// How many signals there are; `list` has room for all of them besides those on it that are
+    /// gone, so that announcing never allocates.
     signals: usize,
 }
 
@@ -324,8 +324,9 @@ impl Signal {
         let node = Arc::new(Node { id: id::next()?, level, flags: AtomicU8::new(0) });
         let mut ready = lock(&hub.ready);
         ready.signals += 1;
-        let missing = ready.signals.saturating_sub(ready.list.len());
-        ready.list.reserve(missing);
+        // Any node on the list may be that of a signal that is gone.
+        let signals = ready.signals;
+        ready.list.reserve(signals);
         drop(ready);
         Ok(Signal { hub: Arc::clone(hub), node })
     }

@@ -483,3 +483,203 @@ impl Deadline {
         self.at < other.at || (self.at == other.at && earlier)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same as [`Deadlines`], so plain that it needs no test: every timer in a row, and the
+    /// soonest by looking at all of them.
+    #[derive(Default)]
+    struct Row {
+        timers: Vec<Plain>,
+        order: u64,
+    }
+
+    struct Plain {
+        slot: u32,
+        id: usize,
+        repeats: bool,
+        start: Nanos,
+        time: Nanos,
+        counted: u64,
+        told: bool,
+        /// When it is to be told, and the how-manieth setting that was.
+        due: Option<(Nanos, u64)>,
+    }
+
+    impl Row {
+        fn start(&mut self, of: usize, start: Nanos, time: Nanos) {
+            let timer = &mut self.timers[of];
+            (timer.start, timer.time, timer.counted, timer.told) = (start, time, 0, false);
+            self.set(of, start.saturating_add(time));
+        }
+
+        fn set(&mut self, of: usize, at: Nanos) {
+            self.order += 1;
+            self.timers[of].due = (at != NEVER).then_some((at, self.order));
+        }
+
+        fn arm(&mut self, of: usize, now: Nanos) -> u64 {
+            let timer = &mut self.timers[of];
+            if !timer.repeats {
+                return u64::from(std::mem::take(&mut timer.told));
+            }
+            let ticks = (now - timer.start) / timer.time;
+            let new = ticks - timer.counted;
+            timer.counted = ticks;
+            let next = timer.start.saturating_add((ticks + 1).saturating_mul(timer.time));
+            if new > 0 {
+                self.set(of, next);
+            }
+            new
+        }
+
+        fn soonest(&self) -> Option<usize> {
+            let due = self.timers.iter().enumerate().filter_map(|(i, t)| Some((t.due?, i)));
+            due.min().map(|(_, i)| i)
+        }
+
+        fn pop(&mut self, now: Nanos) -> Option<usize> {
+            let soonest = self.soonest()?;
+            let timer = &mut self.timers[soonest];
+            timer.due.filter(|&(at, _)| at <= now)?;
+            timer.due = None;
+            timer.told = true;
+            Some(timer.id)
+        }
+    }
+
+    fn assert_whole(deadlines: &Deadlines) {
+        for (place, deadline) in deadlines.heap.iter().enumerate() {
+            assert_eq!(deadlines.slots[deadline.slot as usize].place as usize, place);
+            let parent = &deadlines.heap[place.saturating_sub(1) / CHILDREN];
+            assert!(place == 0 || !deadline.is_before(parent), "a child before its parent");
+        }
+    }
+
+    /// Does the same to both for `steps` random steps, with times that are often equal.
+    fn compare(seed: u64, steps: usize, timers: usize, deadlines: &mut Deadlines) {
+        let mut state = seed;
+        let mut below = |limit: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % limit
+        };
+        let time_in = |below: &mut dyn FnMut(u64) -> u64| match below(20) {
+            0 => NEVER,
+            1 => NEVER - below(50),
+            _ => 1 + below(30),
+        };
+        let mut row = Row::default();
+        let mut now = 0;
+        for id in 1..=steps {
+            now += below(4);
+            let of = usize::try_from(below(row.timers.len().max(1) as u64)).unwrap();
+            match below(6) {
+                _ if row.timers.is_empty() => {}
+                0 if row.timers.len() > timers / 2 => {
+                    let timer = row.timers.swap_remove(of);
+                    deadlines.remove(timer.slot);
+                }
+                1 => {
+                    let time = time_in(&mut below);
+                    deadlines.replace(row.timers[of].slot, Plan { start: now, time });
+                    row.start(of, now, time);
+                }
+                2 | 3 => {
+                    let ticks = deadlines.arm(row.timers[of].slot, now);
+                    assert_eq!(ticks, row.arm(of, now));
+                }
+                _ => assert_eq!(deadlines.pop(now), row.pop(now)),
+            }
+            if row.timers.len() < timers {
+                let (repeats, time) = (below(2) == 0, time_in(&mut below));
+                let slot = deadlines.insert(id, repeats, Plan { start: now, time }).unwrap();
+                assert!(row.timers.iter().all(|t| t.slot != slot), "a slot has one owner");
+                row.timers.push(Plain {
+                    slot,
+                    id,
+                    repeats,
+                    start: now,
+                    time,
+                    counted: 0,
+                    told: false,
+                    due: None,
+                });
+                row.start(row.timers.len() - 1, now, time);
+            }
+            assert_whole(deadlines);
+            let soonest = row.soonest().map_or(NEVER, |i| row.timers[i].due.unwrap().0);
+            assert_eq!(deadlines.soonest(), soonest);
+            for timer in &row.timers {
+                assert_eq!(deadlines.deadline(timer.slot), timer.due.map(|(at, _)| at));
+                assert_eq!(deadlines.repeats(timer.slot), timer.repeats);
+            }
+        }
+        assert!(deadlines.slots.len() <= timers, "slots are used again");
+    }
+
+    #[test]
+    fn deadlines_do_what_a_plain_row_of_timers_does() {
+        for seed in 0..60 {
+            let timers = [1, 2, 5, 17, 80][usize::try_from(seed % 5).unwrap()];
+            compare(seed, 600, timers, &mut Deadlines::new());
+        }
+    }
+
+    #[test]
+    fn equal_deadlines_are_told_in_the_order_set_also_where_the_count_starts_again() {
+        for first in [0, u32::MAX - 50, u32::MAX / 2 - 50] {
+            let mut deadlines = Deadlines { order: first, ..Deadlines::new() };
+            for id in 1..=100 {
+                deadlines.insert(id, false, Plan { start: 0, time: 7 }).unwrap();
+            }
+            assert_eq!(deadlines.pop(6), None);
+            assert!((1..=100).all(|id| deadlines.pop(7) == Some(id)), "from {first} on");
+            assert_eq!(deadlines.pop(7), None);
+        }
+    }
+
+    #[test]
+    fn a_replacement_that_is_taken_back_leaves_all_as_it_was() {
+        for (repeats, told) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut deadlines = Deadlines::new();
+            deadlines.insert(1, false, Plan { start: 0, time: 50 }).unwrap();
+            let slot = deadlines.insert(2, repeats, Plan { start: 0, time: 10 }).unwrap();
+            if told {
+                assert_eq!(deadlines.pop(10), Some(2));
+            }
+            let before = deadlines.replace(slot, Plan { start: 10, time: 3 });
+            assert_eq!(deadlines.deadline(slot), Some(13));
+            deadlines.restore(slot, before);
+
+            assert_whole(&deadlines);
+            assert_eq!(deadlines.deadline(slot), (!told).then_some(10));
+            let ticks = if repeats { 2 } else { u64::from(told) };
+            assert_eq!(deadlines.arm(slot, 20), ticks);
+            assert_eq!(
+                deadlines.deadline(slot),
+                if repeats {
+                    Some(30)
+                } else if told {
+                    None
+                } else {
+                    Some(10)
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_too_long_to_be_counted_never_comes() {
+        for time in [Duration::MAX, Duration::from_nanos(u64::MAX)] {
+            let plan = Plan::new(5, time.into(), true).unwrap();
+            let mut deadlines = Deadlines::new();
+            let slot = deadlines.insert(1, true, plan).unwrap();
+            assert_eq!(deadlines.deadline(slot), None);
+            assert_eq!(deadlines.arm(slot, NEVER - 1), 0);
+            assert_eq!(deadlines.pop(NEVER - 1), None);
+        }
+        assert_eq!(nanos(Duration::from_nanos(u64::MAX - 1)), NEVER - 1);
+    }
+}

@@ -138,4 +138,32 @@ mod tests {
             assert_ne!(hash(id) & IdHasher::TOP, hash(id + 1) & IdHasher::TOP);
         }
     }
+    #[test]
+    fn a_map_finds_what_it_was_given_and_nothing_else() {
+        let mut map = IdMap::default();
+        let ids: Vec<usize> = (1..2_000).chain(LAST - 2_000..=LAST).collect();
+        ids.iter().for_each(|&id| assert_eq!(map.insert(id, id), None));
+        assert!(ids.iter().all(|id| map.get(id) == Some(id)));
+        assert!(!map.contains_key(&2_000) && !map.contains_key(&0));
+        for id in ids.iter().step_by(2) {
+            assert_eq!(map.remove(id), Some(*id));
+        }
+        for (i, id) in ids.iter().enumerate() {
+            assert_eq!(map.contains_key(id), i % 2 == 1);
+        }
+    }
+
+    #[test]
+    fn keys_that_are_not_ids_are_told_apart_too() {
+        let hash = |bytes: &[u8]| {
+            let mut hasher = IdHasher::default();
+            hasher.write(bytes);
+            hasher.finish()
+        };
+        assert_eq!(hash(b"key"), hash(b"key"));
+        let keys: [&[u8]; 6] = [b"", b"a", b"b", b"ab", b"ba", b"key"];
+        for (i, one) in keys.iter().enumerate() {
+            assert!(keys[..i].iter().all(|other| hash(one) != hash(other)), "{one:?}");
+        }
+    }
 }

@@ -1,12 +1,11 @@
 //! Promise 11: no call does more than its share, and what remains is told by the next one.
 
-use crate::support::{LONG, eventually, told};
+use crate::support::{LONG, among, eventually, told};
 use amy::{Event, IdMap, Poller};
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
@@ -19,23 +18,6 @@ fn readable() -> (UnixStream, UnixStream) {
     far.set_nonblocking(true).unwrap();
     near.write_all(b"x").unwrap();
     (far, near)
-}
-
-/// Runs `work` while `noise` runs on `threads` others, and ends those whatever happens.
-fn among<R>(threads: usize, noise: impl Fn() + Sync, work: impl FnOnce() -> R) -> R {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    noise();
-                }
-            });
-        }
-        let result = catch_unwind(AssertUnwindSafe(work));
-        over.store(true, Ordering::Relaxed);
-        result.unwrap_or_else(|panic| resume_unwind(panic))
-    })
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Promise 8: a receiver is reported as long as there is something to receive, and a message that
 //! cannot be delivered comes back.
 
-use crate::support::{Bed, Dice, LONG, Wakes, eventually, in_own_process, told};
+use crate::support::{Bed, Dice, LONG, Wakes, among, eventually, in_own_process, told};
 use amy::{Event, IdMap, Poller, Receiver, Registrar, Sender, SyncSender};
 use std::{
     cell::Cell,
@@ -11,7 +11,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
         mpsc::{SendError, TryRecvError, TrySendError},
     },
     thread,
@@ -773,35 +773,21 @@ fn many_senders_and_channels_keep_every_order_with_three_waiters() {
 
 #[test]
 fn a_send_that_returned_is_seen_by_the_next_wait() {
-    let poller = Poller::new().unwrap();
+    let mut poller = Poller::new().unwrap();
     let registrar = poller.get_registrar();
-    let stop = AtomicBool::new(false);
     let (noise, noisy) = registrar.channel().unwrap();
     let (tx, rx) = registrar.channel().unwrap();
-    thread::scope(|scope| {
-        // Others that send all the time, at any point of what they do.
-        for _ in 0..2 {
-            let noise = noise.clone();
-            let stop = &stop;
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    noise.send(()).unwrap();
-                }
-            });
+    let work = || {
+        for i in 0..5_000 {
+            tx.send(i).unwrap();
+            assert!(told(&mut poller, 0).contains(&rx.get_id()));
+            assert_eq!(rx.try_recv(), Ok(i));
+            assert!(!told(&mut poller, 0).contains(&rx.get_id()));
+            noisy.try_iter().take(100).for_each(drop);
         }
-        let mut poller = poller;
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            for i in 0..5_000 {
-                tx.send(i).unwrap();
-                assert!(told(&mut poller, 0).contains(&rx.get_id()));
-                assert_eq!(rx.try_recv(), Ok(i));
-                assert!(!told(&mut poller, 0).contains(&rx.get_id()));
-                noisy.try_iter().take(100).for_each(drop);
-            }
-        }));
-        stop.store(true, Ordering::Relaxed);
-        run.unwrap();
-    });
+    };
+    // Others send all the time, and may be stopped at any point of it.
+    among(2, || noise.send(()).unwrap(), work);
 }
 
 #[test]

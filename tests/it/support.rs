@@ -6,8 +6,12 @@ use std::{
     collections::BTreeMap,
     env,
     fs::{self, File},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -119,6 +123,23 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_millis(LONG as u64), "it never came: {what}");
         thread::yield_now();
     }
+}
+
+/// Runs `work` while `noise` runs on `threads` others, and ends those whatever happens.
+pub(crate) fn among<R>(threads: usize, noise: impl Fn() + Sync, work: impl FnOnce() -> R) -> R {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    noise();
+                }
+            });
+        }
+        let result = catch_unwind(AssertUnwindSafe(work));
+        over.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// Numbers that look random and are the same in every run (xorshift64*).

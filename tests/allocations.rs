@@ -253,3 +253,25 @@ fn a_channel_gives_the_room_of_a_huge_burst_back() {
     let held = HELD.get() - before;
     assert!(held <= 200_000, "{held} bytes for an empty channel");
 }
+
+#[test]
+fn what_is_gone_leaves_no_memory_behind() {
+    let mut poller = Poller::new().unwrap();
+    let registrar = poller.get_registrar();
+    let mut churn = |rounds: usize| {
+        for _ in 0..rounds {
+            let notifier = registrar.notifier().unwrap();
+            let (tx, _rx) = registrar.channel().unwrap();
+            let _timer = registrar.set_timeout(0).unwrap();
+            notifier.notify().unwrap();
+            tx.send(7).unwrap();
+            assert_eq!(poller.wait(0).unwrap().len(), 3);
+            let _interval = registrar.set_interval(60_000).unwrap();
+        }
+        assert!(poller.wait(0).unwrap().is_empty());
+    };
+    churn(10);
+    let before = HELD.get();
+    churn(10_000);
+    assert_eq!(HELD.get() - before, 0);
+}

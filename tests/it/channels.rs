@@ -852,6 +852,34 @@ fn a_send_to_a_poller_that_sleeps_writes_once() {
 }
 
 #[test]
+fn a_receiver_that_was_told_of_and_left_does_not_wake_other_pollers() {
+    in_own_process(
+        "channels::a_receiver_that_was_told_of_and_left_does_not_wake_other_pollers",
+        || {
+            let (mut first, wakes) = Wakes::of_a_new_poller();
+            let mut second = first.try_clone().unwrap();
+            let registrar = first.get_registrar();
+            let (tx, rx) = registrar.channel().unwrap();
+            let over = registrar.notifier().unwrap();
+            let bed = Bed::default();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    bed.lie_down();
+                    assert!(!told(&mut second, LONG).is_empty());
+                });
+                bed.watch();
+                tx.send(()).unwrap();
+                for _ in 0..100 {
+                    assert_eq!(told(&mut first, 0), [rx.get_id()]);
+                }
+                assert_eq!(wakes.count(), 1, "that of the send");
+                over.notify().unwrap();
+            });
+        },
+    );
+}
+
+#[test]
 fn channels_say_what_they_are() {
     let poller = Poller::new().unwrap();
     for (tx, rx) in kinds(&poller.get_registrar()) {

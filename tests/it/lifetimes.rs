@@ -457,6 +457,29 @@ fn a_sleeper_goes_on_when_the_poller_it_was_cloned_from_is_gone() {
 }
 
 #[test]
+fn what_a_poller_was_told_and_left_is_told_to_a_sleeper_when_it_is_gone() {
+    for _ in 0..100 {
+        let mut first = Poller::new().unwrap();
+        let mut second = first.try_clone().unwrap();
+        let (tx, rx) = first.get_registrar().channel().unwrap();
+        let bed = Bed::default();
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                bed.lie_down();
+                told(&mut second, LONG)
+            });
+            bed.watch();
+            tx.send(()).unwrap();
+            // Mostly this one is faster than the sleeper, which then sleeps on.
+            let batch = told(&mut first, 0);
+            assert_eq!(batch, [rx.get_id()]);
+            drop(first);
+            assert_eq!(sleeper.join().unwrap(), [rx.get_id()]);
+        });
+    }
+}
+
+#[test]
 fn parts_of_one_poller_do_not_reach_another() {
     let mut one = Poller::new().unwrap();
     let mut other = Poller::new().unwrap();

@@ -156,6 +156,32 @@ fn each_of_two_notifications_wakes_one_of_two_sleepers() {
     assert_eq!(ids, [notifiers[0].get_id(), notifiers[1].get_id()]);
 }
 
+#[test]
+fn what_one_batch_had_no_room_for_is_told_to_a_sleeper() {
+    for _ in 0..100 {
+        let mut first = Poller::with_capacity(2).unwrap();
+        let mut second = first.try_clone().unwrap();
+        let registrar = first.get_registrar();
+        let notifiers: Vec<_> = (0..3).map(|_| registrar.notifier().unwrap()).collect();
+        let bed = Bed::default();
+        let mut ids = thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                bed.lie_down();
+                told(&mut second, LONG)
+            });
+            bed.watch();
+            notifiers.iter().for_each(|notifier| notifier.notify().unwrap());
+            // Mostly this one is faster than the sleeper, which then has to be woken again.
+            let mut ids = told(&mut first, 0);
+            ids.extend(sleeper.join().unwrap());
+            ids
+        });
+        ids.extend(told(&mut first, 0));
+        ids.sort_unstable();
+        assert!(ids.into_iter().eq(notifiers.iter().map(Notifier::get_id)));
+    }
+}
+
 /// Each thread counts up and then notifies. A waiter that is told late, but told, sees it all.
 fn no_notification_is_lost(waiters: usize) {
     const THREADS: usize = 4;

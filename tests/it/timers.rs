@@ -636,6 +636,31 @@ fn setting_and_cancelling_does_not_wake_the_poller() {
 }
 
 #[test]
+fn setting_a_timer_asks_nothing_of_the_kernel_while_the_poller_is_awake() {
+    in_own_process(
+        "timers::setting_a_timer_asks_nothing_of_the_kernel_while_the_poller_is_awake",
+        || {
+            let poller = Poller::new().unwrap();
+            let (alarm, _) =
+                descriptors().into_iter().find(|(_, link)| link.contains("timerfd")).unwrap();
+            let is_set = || {
+                let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{alarm}")).unwrap();
+                !info.contains("it_value: (0, 0)")
+            };
+            let registrar = poller.get_registrar();
+            let interval = registrar.set_interval(HOUR).unwrap();
+            interval.reset(HOUR / 2).unwrap();
+            interval.arm();
+            drop(registrar.set_timeout(HOUR / 3).unwrap());
+            assert!(!is_set(), "nobody relies on it");
+
+            let _ = std::os::fd::AsFd::as_fd(&poller);
+            assert!(is_set(), "somebody else may be asleep from here on");
+        },
+    );
+}
+
+#[test]
 fn the_alarm_of_a_cancelled_timer_does_not_end_a_wait() {
     let mut poller = Poller::new().unwrap();
     let registrar = poller.get_registrar();

@@ -1,4 +1,4 @@
-//! One spare buffer per thread, so that those who are idle need none of their own.
+//! A few spare buffers per thread, so that those who are idle need none of their own.
 //!
 //! What a reader gives back is zeroed first as far as a source could have written to it: a source
 //! that claims bytes which it did not write is shown zeros, never what another connection sent.
@@ -12,11 +12,15 @@ pub(super) const CHUNK: usize = 65 * 1024;
 /// A spare larger than this is freed. A frame of 1 MiB still finds its place again.
 const SPARE_MAX: usize = 1024 * 1024 + CHUNK;
 
+/// The lengths of small buffers are powers of two from this one on.
+const SMALLEST: usize = 64;
+const SIZES: usize = 10;
+
 thread_local! {
     /// To read into: at least `CHUNK` long, all zero.
     static LARGE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// To keep a little in: shorter than `CHUNK`, all zero.
-    static SMALL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// To keep a little in: one of each size, all zero.
+    static SMALL: [Cell<Vec<u8>>; SIZES] = const { [const { Cell::new(Vec::new()) }; SIZES] };
     /// To write from: empty, with some capacity.
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -27,29 +31,37 @@ pub(super) fn take_large() -> Vec<u8> {
     if spare.is_empty() { vec![0; CHUNK] } else { spare }
 }
 
-/// A buffer of zeros that fits `needed` bytes, and is not much larger.
+/// A buffer of zeros that has room for `needed` bytes, and for less than twice as many (or 64).
 pub(super) fn take_small(needed: usize) -> Vec<u8> {
-    let fitting = needed.next_power_of_two().max(64);
-    let spare = SMALL.try_with(Cell::take).unwrap_or_default();
-    if (fitting..=4 * fitting).contains(&spare.len()) { spare } else { vec![0; fitting] }
+    let length = needed.next_power_of_two().max(SMALLEST);
+    let spare = SMALL.try_with(|slots| slots.get(slot_of(length)).map(Cell::take));
+    let spare = spare.ok().flatten().unwrap_or_default();
+    if spare.is_empty() { vec![0; length] } else { spare }
+}
+
+/// Where small buffers of this length are kept, or no slot at all.
+fn slot_of(length: usize) -> usize {
+    (length / SMALLEST).ilog2() as usize
 }
 
 /// Takes a reader's buffer back, of which a source may have written to the first `touched` bytes.
 pub(super) fn give(mut buf: Vec<u8>, touched: usize) {
-    if buf.is_empty() || buf.len() > SPARE_MAX {
-        return;
-    }
-    let slot = if buf.len() < CHUNK { &SMALL } else { &LARGE };
-    // Fails when the thread ends: then the buffer is freed.
-    let _ = slot.try_with(|slot| {
+    let length = buf.len();
+    let keep = |slot: &Cell<Vec<u8>>| {
         let kept = slot.take();
-        if kept.len() > buf.len() {
+        if kept.len() >= length {
             slot.set(kept);
         } else {
             buf[..touched].fill(0);
             slot.set(buf);
         }
-    });
+    };
+    // `try_with` fails when the thread ends: then the buffer is freed.
+    if (CHUNK..=SPARE_MAX).contains(&length) {
+        let _ = LARGE.try_with(keep);
+    } else if length >= SMALLEST && length.is_power_of_two() {
+        let _ = SMALL.try_with(|slots| slots.get(slot_of(length)).map(keep));
+    }
 }
 
 /// An empty buffer to queue in, with capacity if there is a spare one.

@@ -29,7 +29,7 @@ const LONGEST: u32 = if usize::BITS > 32 { u32::MAX } else { i32::MAX as u32 - 4
 
 /// A frame of this length or more is sent from where it is; copying a shorter one costs less than
 /// one more piece in a write.
-const LONG: usize = 4 * 1024;
+const LONG: usize = 16 * 1024;
 
 /// What a writer queues, unless its user says otherwise.
 const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
@@ -72,10 +72,10 @@ const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
 ///
 /// # Memory
 ///
-/// A reader holds no buffer until the first byte, and none after a `read` that found nothing. In
-/// between it holds what was received and not taken, and while the source has more, up to 64 KiB or as
-/// much again beyond that, whatever the headers claim. Each thread keeps one buffer to read into, for
-/// all its readers.
+/// A reader holds no buffer until the first byte, and none after a `read` that left nothing in hand.
+/// In between it holds a few times what the last `read` left; and while the source has more, up to 64
+/// KiB, or as much again, beyond what was received, whatever the headers claim. Each thread keeps one
+/// buffer to read into, of 1 MiB at most, for all its readers.
 ///
 /// # Examples
 ///
@@ -756,5 +756,36 @@ impl<F> error::Error for Refused<F> {}
 impl<F> From<Refused<F>> for io::Error {
     fn from(refused: Refused<F>) -> io::Error {
         io::Error::new(refused.reason.kind(), refused.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_length_that_does_not_fit_into_its_header_is_refused() {
+        let writer = FrameWriter::new().with_queue_limit(usize::MAX);
+        assert_eq!(writer.admit(u32::MAX as usize), Ok(u32::MAX));
+        for length in [1 << 32, (1 << 32) + 5, usize::MAX] {
+            let limit = u32::MAX as usize;
+            assert_eq!(writer.admit(length), Err(Refusal::TooLong { length, limit }));
+        }
+    }
+
+    #[test]
+    fn a_header_is_the_length_with_the_most_significant_byte_first() {
+        assert_eq!(encode(0x0102_0304), [1, 2, 3, 4]);
+        assert_eq!(decode([1, 2, 3, 4]), 0x0102_0304);
+    }
+
+    #[test]
+    fn readers_and_writers_may_change_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<FrameReader>();
+        check::<FrameWriter>();
+        check::<OwnedFrames>();
+        check::<Refused<Vec<u8>>>();
     }
 }

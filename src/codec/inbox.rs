@@ -27,7 +27,7 @@ const BUDGET: usize = CHUNK;
 /// A source is offered room in proportion to what it gave before, within these bounds: what was
 /// offered has to be zeroed again before another reader may have it.
 const OFFER_FIRST: usize = 16 * 1024;
-const OFFER_LEAST: usize = 4 * 1024;
+const OFFER_LEAST: usize = 2 * 1024;
 
 /// How often in a row a source may be interrupted before `read` returns.
 pub(super) const INTERRUPTIONS: u32 = 16;
@@ -417,5 +417,100 @@ impl fmt::Debug for Inbox {
             .field("overclaimed", &self.overclaimed)
             .field("failed", &self.failed)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages of a known length, without headers.
+    struct Fixed(usize);
+
+    impl Cut for Fixed {
+        fn front(&mut self, bytes: &[u8], ended: bool) -> Front {
+            match bytes.len() {
+                0 if ended => Front::Never(FrameError::Closed),
+                have if have < self.0 => Front::Part { within: self.0 },
+                _ => Front::Whole,
+            }
+        }
+    }
+
+    /// Gives what is asked for, up to so many bytes.
+    struct Give(usize);
+
+    impl Read for Give {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            let n = room.len().min(self.0);
+            room[..n].fill(7);
+            self.0 -= n;
+            if n == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(n) }
+        }
+    }
+
+    #[test]
+    fn the_buffer_grows_with_what_came_and_to_the_end_of_a_message_exactly() {
+        let mut inbox = Inbox::new();
+        let mut source = Give(usize::MAX);
+        let length = 1_000_000;
+        while inbox.bytes().len() < length {
+            inbox.read(&mut Fixed(length), &mut source, Drained::WouldBlock).unwrap();
+            let have = inbox.bytes().len();
+            assert!(inbox.buf.len() <= (have + CHUNK).max(2 * have));
+        }
+        assert_eq!((inbox.bytes().len(), inbox.buf.len()), (length, length));
+    }
+
+    #[test]
+    fn a_part_moves_to_a_place_of_its_size_when_the_source_is_drained() {
+        for (part, most) in [(1, 64), (100, 400), (10_000, 40_000), (30_000, 30_000 + CHUNK)] {
+            let mut inbox = Inbox::new();
+            inbox.read(&mut Fixed(50_000), &mut Give(part), Drained::WouldBlock).unwrap();
+            assert_eq!(inbox.bytes(), vec![7; part]);
+            assert!(inbox.buf.len() <= most, "{} for {part}", inbox.buf.len());
+        }
+    }
+
+    #[test]
+    fn a_large_buffer_shrinks_to_a_part_when_the_source_is_drained() {
+        let mut inbox = Inbox::new();
+        let mut source = Give(1_000_000 + 150_000);
+        while inbox.bytes().len() < 1_000_000 {
+            inbox.read(&mut Fixed(1_000_000), &mut source, Drained::WouldBlock).unwrap();
+        }
+        *inbox.bytes_and_taken().1 += 1_000_000;
+        while inbox.has_more() {
+            inbox.read(&mut Fixed(1_000_000), &mut source, Drained::WouldBlock).unwrap();
+        }
+        assert_eq!(inbox.bytes(), vec![7; 150_000]);
+        assert!(inbox.buf.capacity() <= 300_000);
+    }
+
+    #[test]
+    fn nothing_is_held_when_nothing_is_in_hand() {
+        let mut inbox = Inbox::new();
+        inbox.read(&mut Fixed(10), &mut Give(20), Drained::WouldBlock).unwrap();
+        *inbox.bytes_and_taken().1 += 20;
+        assert_eq!(inbox.read(&mut Fixed(10), &mut Give(0), Drained::WouldBlock).unwrap(), 0);
+        assert_eq!((inbox.buf.capacity(), inbox.touched), (0, 0));
+    }
+
+    #[test]
+    fn a_source_is_offered_in_proportion_to_what_it_gave() {
+        let mut inbox = Inbox::new();
+        for _ in 0..10 {
+            inbox.read(&mut Fixed(10), &mut Give(10), Drained::WouldBlock).unwrap();
+            *inbox.bytes_and_taken().1 += 10;
+        }
+        assert_eq!(inbox.offer, OFFER_LEAST);
+        inbox.read(&mut Fixed(10), &mut Give(usize::MAX), Drained::WouldBlock).unwrap();
+        assert_eq!(inbox.offer, CHUNK);
+    }
+
+    #[test]
+    fn readers_may_change_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Inbox>();
     }
 }

@@ -376,3 +376,37 @@ impl fmt::Debug for LineBytesIter<'_> {
         f.debug_struct("LineBytesIter").field("in_hand", &self.rest.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_byte_is_searched_twice() {
+        let mut cut = LineCut { limit: 80, searched: 0, newline: None, skipping: false };
+        let bytes = b"abc\ndef";
+        for end in 1..4 {
+            assert_eq!(cut.find(&bytes[..end]), None);
+            assert_eq!(cut.searched, end);
+        }
+        // Were the beginning searched again, its newline would be found.
+        assert_eq!(cut.find(b"\n\n\n\n"), Some(3));
+        assert_eq!(cut.find(bytes), Some(3));
+    }
+
+    #[test]
+    fn a_line_overflows_when_no_end_could_make_it_fit() {
+        let cut = LineCut { limit: 3, searched: 0, newline: None, skipping: false };
+        for (bytes, more, ended) in [
+            ("", false, false),
+            ("abc", false, false),
+            ("abc\r", false, true),
+            ("abcd", true, true),
+            ("ab\r", false, false),
+            ("abcd\r", true, true),
+        ] {
+            assert_eq!(cut.overflows(bytes.as_bytes(), false), more, "{bytes:?}");
+            assert_eq!(cut.overflows(bytes.as_bytes(), true), ended, "{bytes:?} at the end");
+        }
+    }
+}

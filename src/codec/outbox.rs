@@ -47,8 +47,12 @@ impl Outbox {
     }
 
     /// Queues a copy of both.
+    #[inline]
     pub(super) fn copy(&mut self, header: [u8; 4], bytes: &[u8]) {
-        self.make_room(header.len() + bytes.len());
+        let needed = header.len() + bytes.len();
+        if self.near.capacity() - self.near.len() < needed {
+            self.make_room(needed);
+        }
         self.near.extend_from_slice(&header);
         self.near.extend_from_slice(bytes);
     }
@@ -60,14 +64,15 @@ impl Outbox {
         self.far.push_back(Far { at: self.near.len(), bytes });
     }
 
+    #[cold]
     fn make_room(&mut self, needed: usize) {
         if self.near.capacity() == 0 {
             self.near = spare::take_outgoing();
-        }
-        // Moves no more than went out since the last time.
-        if self.near.capacity() - self.near.len() < needed && self.sent >= self.near.len() / 2 {
+        } else if self.sent >= self.near.len() / 2 {
+            // Moves no more than went out since the last time.
             self.forget_sent();
         }
+        self.near.reserve(needed);
     }
 
     fn forget_sent(&mut self) {
@@ -208,5 +213,53 @@ impl fmt::Debug for Outbox {
             .field("long_frames", &self.far.len())
             .field("buffer", &self.near.capacity())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gathered_is_what_is_next() {
+        let mut outbox = Outbox::new();
+        let mut expected = Vec::new();
+        for at in 0..3 * PIECES {
+            let header = [u8::try_from(at).unwrap(); 4];
+            expected.extend_from_slice(&header);
+            match at % 3 {
+                0 => outbox.copy(header, &[]),
+                1 => outbox.keep(header, Vec::new()),
+                _ => outbox.keep(header, vec![7; 10]),
+            }
+            expected.extend_from_slice(if at % 3 == 2 { &[7; 10] } else { &[] });
+        }
+        let mut gone = 0;
+        while outbox.len() > 0 {
+            assert_eq!(outbox.len(), expected.len() - gone);
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let (count, offered) = outbox.gather(&mut pieces);
+            let bytes: Vec<u8> = pieces[..count].iter().flat_map(|piece| piece.to_vec()).collect();
+            assert!(pieces[..count].iter().all(|piece| !piece.is_empty()));
+            assert_eq!(offered, bytes.len());
+            assert!(expected[gone..].starts_with(&bytes));
+            let n = offered.min(3);
+            gone += n;
+            outbox.advance(n);
+        }
+        assert_eq!(gone, expected.len());
+    }
+
+    #[test]
+    fn what_went_out_makes_room_for_what_comes() {
+        let mut outbox = Outbox::new();
+        outbox.copy([0; 4], &[]);
+        for _ in 0..100_000 {
+            outbox.copy([1; 4], &[]);
+            outbox.keep([2; 4], vec![3; 5]);
+            outbox.advance(13);
+        }
+        assert_eq!((outbox.len(), outbox.far.len()), (4, 1));
+        assert!(outbox.near.capacity() < 1000);
     }
 }

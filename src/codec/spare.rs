@@ -79,3 +79,55 @@ pub(super) fn give_outgoing(mut buf: Vec<u8>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_touched_is_zero_when_it_is_taken_again() {
+        for length in [64, 1024, 32 * 1024, CHUNK, CHUNK + 1, SPARE_MAX] {
+            let mut buf = vec![0; length];
+            buf[..50].fill(7);
+            give(buf, 50);
+            let again = if length < CHUNK { take_small(length) } else { take_large() };
+            assert_eq!(again, vec![0; length]);
+        }
+    }
+
+    #[test]
+    fn a_small_buffer_has_room_and_little_more() {
+        for needed in [0, 1, 64, 65, 1000, 1024, 1025, 16 * 1024, 40_000, 100_000] {
+            for _ in 0..2 {
+                let buf = take_small(needed);
+                assert!(buf.len() >= needed && buf.len() < (2 * needed).max(65));
+                assert!(buf.iter().all(|byte| *byte == 0));
+                give(buf, needed);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_or_of_an_odd_size_is_freed() {
+        for length in [0, 1, 63, 100, 40_000, SPARE_MAX + 1] {
+            give(vec![0; length], length);
+        }
+        assert_eq!(take_large().len(), CHUNK);
+        assert_eq!(
+            SMALL.with(|slots| slots.iter().map(|slot| slot.take().len()).sum::<usize>()),
+            0
+        );
+        give_outgoing(Vec::with_capacity(SPARE_MAX + 1));
+        assert_eq!(take_outgoing().capacity(), 0);
+    }
+
+    #[test]
+    fn the_larger_spare_is_kept() {
+        give(vec![0; 2 * CHUNK], 0);
+        give(vec![0; CHUNK], 0);
+        assert_eq!(take_large().len(), 2 * CHUNK);
+        give_outgoing(Vec::with_capacity(2000));
+        give_outgoing(Vec::with_capacity(1000));
+        assert!(take_outgoing().capacity() >= 2000);
+    }
+}

@@ -1,9 +1,9 @@
-//! Readiness, timers and channels under one kind of id, for multi-threaded network servers
-//! without async.
+//! Readiness, timers and channels under one kind of id, for multi-threaded network servers without
+//! async.
 //!
-//! A [`Poller`] waits, a [`Registrar`] (cloned to any thread) registers, and everything that can become
-//! ready (a socket, a timer, a channel) has one id that is never used again. Sockets are std's and stay
-//! the user's. The [guide] goes through all of it, program by program.
+//! A [`Poller`] waits, a [`Registrar`] (cloned to any thread) registers, and everything that can
+//! become ready (a socket, a timer, a channel) has one id that is never used again. Sockets are
+//! std's and stay the user's. The [guide] goes through all of it, program by program.
 //!
 //! ```
 //! use amy::{Event, Poller};
@@ -30,47 +30,51 @@
 //!
 //! # Promises
 //!
-//! Each has a file of tests of its name under `tests/it/`. *Later* means: starts after the other returned,
-//! or after something else that happens after that.
+//! Each has a file of tests of its name under `tests/it/`. *Later* means: starts after the other
+//! returned, or after something else that happens after that.
 //!
-//! 1. **Ids.** No id is used twice in a process, by whatever poller. When they run out (which takes a 32-bit
-//!    system) the call fails; they never wrap.
-//! 2. **From anywhere.** Registering, changing, removing, timers and channels work from any thread, take
-//!    effect at once, and never make a blocked `wait` return with nothing.
-//! 3. **Waiting.** `wait` returns an empty batch only when its timeout has passed, and never before that. Signals do
-//!    not end it, and the time already waited counts. Any duration will do.
-//! 4. **Nothing lost.** What the kernel handed over is delivered. An error comes from the call that needed the
-//!    resource, has its OS code, and leaves all as it was.
-//! 5. **Removal.** After a `deregister` or a cancel has returned, no later `wait` reports the id. A batch that
-//!    was returned before may hold it.
-//! 6. **Ends and errors.** A hang-up or an error is told as readable and writable, of what was asked. What is
-//!    queued can be read before the error shows.
-//! 7. **Several waiters.** A registration may be told to a second thread while the first still works on it. With
-//!    [`once`](Event::once) it has one owner until it is registered again.
-//! 8. **Channels.** `wait` reports a receiver as long as there is something to receive, and not when there is
-//!    nothing. A `send` that returned is announced without any other thread's help. Each sender's order is kept, and
-//!    a message that cannot be delivered comes back. The drop of the last sender is reported. A burst costs one
-//!    system call.
-//! 9. **Timers.** Never early. The clock starts at the call. Zero fires at the next `wait`; an interval of zero is
-//!    refused. A stall gives one notification and a count. The ticks of an interval never drift. No timer costs a
-//!    descriptor.
-//! 10. **Frames.** What comes out depends on the bytes alone, not on how they were split or delayed. What is over the
-//!     limit is refused before anything is allocated for it. A partial message takes memory for what came, not for
-//!     what was announced. A clean end, an end inside a message, nothing to read and an error are four different
-//!     answers, and complete messages come first. What was sent before a failed write is a prefix of what was
-//!     queued. No `Read`, however wrong, shows memory that it did not write.
-//! 11. **Bounded.** Every call does a bounded amount of work, whatever a peer sends, and what remains is
-//!     announced again or said to remain. Every queue has a limit, or says that it has none. Idle readers and
-//!     writers hold no buffer.
-//! 12. **Lifetimes.** Every descriptor is close-on-exec, and closed once, when its last owner goes, in whatever order.
-//!     Nothing acts on a number after its owner closed it, and no socket of the user's is ever closed. When
-//!     the last poller is gone, a registrar says `BrokenPipe` and gives back what it was handed.
-//! 13. **No allocation** in `wait`, in `register`, nor in notifying, once warm. (A channel's queue grows as it must.)
+//! 1. **Ids.** No id is used twice in a process, by whatever poller. When they run out (which takes
+//!    a 32-bit system) the call fails; they never wrap.
+//! 2. **From anywhere.** Registering, changing, removing, timers and channels work from any thread,
+//!    take effect at once, and never make a blocked `wait` return with nothing.
+//! 3. **Waiting.** `wait` returns an empty batch only when its timeout has passed, and never before
+//!    that. Signals do not end it, and the time already waited counts. Any duration will do.
+//! 4. **Nothing lost.** What the kernel handed over is delivered. An error comes from the call that
+//!    needed the resource, has its OS code, and leaves all as it was.
+//! 5. **Removal.** After a `deregister` or a cancel has returned, no later `wait` reports the id. A
+//!    batch that was returned before may hold it.
+//! 6. **Ends and errors.** A hang-up or an error is told as readable and writable, of what was
+//!    asked. What is queued can be read before the error shows.
+//! 7. **Several waiters.** A registration may be told to a second thread while the first still
+//!    works on it. With [`once`](Event::once) it has one owner until it is registered again.
+//! 8. **Channels.** `wait` reports a receiver as long as there is something to receive, and not
+//!    when there is nothing. A `send` that returned is announced without any other thread's help.
+//!    Each sender's order is kept, and a message that cannot be delivered comes back. The drop of
+//!    the last sender is reported. A burst costs one system call.
+//! 9. **Timers.** Never early. The clock starts at the call. Zero fires at the next `wait`; an
+//!    interval of zero is refused. A stall gives one notification and a count. The ticks of an
+//!    interval never drift. No timer costs a descriptor.
+//! 10. **Frames.** What comes out depends on the bytes alone, not on how they were split or
+//!     delayed. What is over the limit is refused before anything is allocated for it. A partial
+//!     message takes memory for what came, not for what was announced. A clean end, an end inside a
+//!     message, nothing to read and an error are four different answers, and complete messages come
+//!     first. What was sent before a failed write is a prefix of what was queued. No `Read`,
+//!     however wrong, shows memory that it did not write.
+//! 11. **Bounded.** Every call does a bounded amount of work, whatever a peer sends, and what
+//!     remains is announced again or said to remain. Every queue has a limit, or says that it has
+//!     none. Idle readers and writers hold no buffer.
+//! 12. **Lifetimes.** Every descriptor is close-on-exec, and closed once, when its last owner goes,
+//!     in whatever order. Nothing acts on a number after its owner closed it, and no socket of the
+//!     user's is ever closed. When the last poller is gone, a registrar says `BrokenPipe` and gives
+//!     back what it was handed.
+//! 13. **No allocation** in `wait`, in `register`, nor in notifying, once warm. (A channel's queue
+//!     grows as it must.)
 //! 14. **No unsafe code** in the Linux build.
 //!
-//! Not promised: fairness between threads, precision beyond the kernel's, detection of a peer that died, a poller that
-//! works in the child after `fork`, silence of a duplicate of a descriptor that was closed without `deregister` (its
-//! old id tells it apart), and readiness that is never spurious.
+//! Not promised: fairness between threads, precision beyond the kernel's, detection of a peer that
+//! died, a poller that works in the child after `fork`, silence of a duplicate of a descriptor that
+//! was closed without `deregister` (its old id tells it apart), and readiness that is never
+//! spurious.
 
 // The modules, in the order in which to read them. Each may use only those below it.
 #[forbid(unsafe_code)]
@@ -98,10 +102,10 @@ mod codec;
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 
-/// Keeps the programs of the README compiling.
+// Keeps the programs of the README compiling.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-pub struct Readme;
+mod readme {}
 
 pub use channel::{Receiver, Sender, SyncSender, TryIter};
 pub use codec::{

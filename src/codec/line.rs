@@ -13,8 +13,8 @@ use std::{
 ///
 /// A line ends with `\n`; a `\r` right before it belongs to the end, not to the line. A `\r` anywhere
 /// else, and any other byte, is part of a line. The last line of a stream needs no end, and then
-/// nothing is cut off from it; if it is empty, it is no line. What comes out depends only on the bytes, not on
-/// how they were split, delayed or interrupted.
+/// nothing is cut off from it; if it is empty, it is no line. What comes out depends only on the
+/// bytes, not on how they were split, delayed or interrupted.
 ///
 /// A line longer than the limit becomes one error among the lines, as soon as it is known to be too
 /// long. Nothing of it is kept, what follows up to its end is dropped as it comes in, and the lines

@@ -297,6 +297,33 @@ fn owned_frames_keep_no_more_than_four_times_their_size() {
 }
 
 #[test]
+fn owned_frames_keep_nothing_of_a_long_frame_behind_them() {
+    warm_up();
+    let mut bytes = stream(10, 3);
+    bytes.extend_from_slice(&stream(1 << 20, 1));
+    let mut reader = FrameReader::new(1 << 20);
+    let (frames, counts) = measure(|| {
+        reader.read(&mut Source::new(&bytes)).unwrap();
+        let frames: Vec<_> = reader.take_frames().collect();
+        drop(reader);
+        frames
+    });
+    assert_eq!(frames.len(), 3);
+    assert!(counts.held <= 500, "{counts:?}");
+}
+
+#[test]
+fn a_long_frame_is_owned_without_a_copy() {
+    let bytes = stream(300_000, 1);
+    let mut reader = FrameReader::new(1 << 20);
+    let mut source = Source::new(&bytes);
+    while reader.read(&mut source).unwrap() > 0 {}
+    let (frames, counts) = measure(|| reader.take_frames().collect::<Vec<_>>());
+    assert_eq!(frames[0].len(), 300_000);
+    assert!(counts.peak < 500, "{counts:?}");
+}
+
+#[test]
 fn writing_short_frames_allocates_nothing_once_warm() {
     let mut writer = FrameWriter::new();
     let mut turns = |most: usize| {

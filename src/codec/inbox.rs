@@ -146,7 +146,7 @@ pub(super) struct Inbox {
     /// How much the source is offered next.
     offer: usize,
     budget: usize,
-    /// The source may have more, as far as is known.
+    /// The source may have more, as far as is known; also if it failed.
     more: bool,
     /// The source said that it has ended.
     ended: bool,
@@ -206,7 +206,7 @@ impl Inbox {
     }
 
     pub(super) fn has_more(&self) -> bool {
-        self.more || self.failed.is_some() || (self.is_finished() && !self.told)
+        self.more || (self.is_finished() && !self.told)
     }
 
     /// The user was told that nothing more will come.
@@ -485,6 +485,20 @@ mod tests {
         }
         assert_eq!(inbox.bytes(), vec![7; 150_000]);
         assert!(inbox.buf.capacity() <= 300_000);
+    }
+
+    #[test]
+    fn a_long_message_is_read_to_its_end_and_no_further() {
+        let mut inbox = Inbox::new();
+        let mut source = Give(usize::MAX);
+        for _ in 0..3 {
+            while inbox.bytes().len() < 200_000 {
+                inbox.read(&mut Fixed(200_000), &mut source, Drained::WouldBlock).unwrap();
+            }
+            assert_eq!((inbox.start, inbox.end), (0, 200_000));
+            *inbox.bytes_and_taken().1 += 200_000;
+            inbox.buf.resize(300_000, 0); // room for more than one
+        }
     }
 
     #[test]

@@ -14,9 +14,6 @@ use std::{
 /// How many pieces one write gathers.
 const PIECES: usize = 32;
 
-/// A buffer of no more than this is not worth giving back while something waits in it.
-const KEPT: usize = 1024;
-
 /// See the module.
 pub(super) struct Outbox {
     near: Vec<u8>,
@@ -57,8 +54,9 @@ impl Outbox {
         self.near.extend_from_slice(bytes);
     }
 
-    /// Queues a copy of the header, and `bytes` as they are.
+    /// Queues a copy of the header, and `bytes`, of which there is at least one, as they are.
     pub(super) fn keep(&mut self, header: [u8; 4], bytes: Vec<u8>) {
+        debug_assert!(!bytes.is_empty());
         self.copy(header, &[]);
         self.far_left += bytes.len();
         self.far.push_back(Far { at: self.near.len(), bytes });
@@ -156,9 +154,8 @@ impl Outbox {
             add(&far.bytes[skip..]);
             (from, skip) = (far.at, 0);
         }
-        if self.far.len() < PIECES {
-            add(&self.near[from..]);
-        }
+        // If there are more far pieces, there are enough pieces already.
+        add(&self.near[from..]);
         (count, offered)
     }
 
@@ -186,7 +183,7 @@ impl Outbox {
     /// While the sink would block, holds little more than what waits.
     fn shrink(&mut self) {
         let waiting = self.near.len() - self.sent;
-        if self.near.capacity() > KEPT.max(4 * waiting) {
+        if self.near.capacity() > 4 * waiting {
             self.forget_sent();
             let small = self.near.as_slice().to_vec();
             spare::give_outgoing(std::mem::replace(&mut self.near, small));
@@ -229,10 +226,11 @@ mod tests {
             expected.extend_from_slice(&header);
             match at % 3 {
                 0 => outbox.copy(header, &[]),
-                1 => outbox.keep(header, Vec::new()),
+                1 => outbox.keep(header, vec![8]),
                 _ => outbox.keep(header, vec![7; 10]),
             }
-            expected.extend_from_slice(if at % 3 == 2 { &[7; 10] } else { &[] });
+            let behind: [&[u8]; 3] = [&[], &[8], &[7; 10]];
+            expected.extend_from_slice(behind[at % 3]);
         }
         let mut gone = 0;
         while outbox.len() > 0 {

@@ -387,6 +387,18 @@ fn an_interrupted_source_is_asked_again_but_not_for_ever() {
 }
 
 #[test]
+fn interruptions_count_only_in_a_row() {
+    let bytes = stream(&[&[7; 96]]);
+    let script = bytes.iter().flat_map(|byte| [Give::Interrupt, Give::Bytes(vec![*byte])]);
+    let mut reader = FrameReader::new(100);
+    assert_eq!(reader.read(&mut Source::new(script)).unwrap(), 100);
+
+    let mut sink = Sink::new([Take::Interrupt, Take::Bytes(1)].repeat(99));
+    let mut writer = FrameWriter::new();
+    assert!(writer.write(&mut sink, vec![7; 96]).unwrap());
+}
+
+#[test]
 fn a_source_that_claims_too_much_is_refused_and_shows_nothing() {
     let mut source =
         Source::new([Give::Bytes(stream(&[b"ok"])), Give::Overclaim(1), Give::Bytes(vec![0; 4])]);

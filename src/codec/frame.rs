@@ -541,7 +541,6 @@ impl FrameWriter {
                 Ok(flushed == Flushed::All)
             }
             Err(error) => {
-                self.writable = false;
                 self.broken = Some(Broken::from(&error));
                 Err(error)
             }

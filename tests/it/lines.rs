@@ -180,6 +180,23 @@ fn the_end_of_a_line_does_not_count_against_the_limit() {
 }
 
 #[test]
+fn a_line_as_long_as_the_limit_fits_with_either_end() {
+    for limit in [0, 5, 65 * 1024, 100_000, 300_000] {
+        for end in [b"\n".as_slice(), b"\r\n"] {
+            let mut bytes = vec![b'x'; limit];
+            bytes.extend_from_slice(end);
+            let mut source = Source::new([Give::Bytes(bytes)]);
+            let mut reader = LineReader::new(limit);
+            let mut lines = Vec::new();
+            while reader.read(&mut source).unwrap() > 0 {
+                lines.extend(take(&mut reader, 9));
+            }
+            assert_eq!(lines, [Some(vec![b'x'; limit])]);
+        }
+    }
+}
+
+#[test]
 fn a_line_that_is_not_text_comes_back_in_its_error() {
     let mut reader = LineReader::new(80);
     reader.read(&mut Source::new([Give::Bytes(b"a\nb\xff\r\n\xc3\xa9\n".to_vec())])).unwrap();

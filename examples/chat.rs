@@ -224,7 +224,7 @@ impl Room {
         for line in user.reader.iter_mut() {
             lines.push(line.map(str::to_owned).map_err(|error| error.to_string()));
         }
-        let more = user.reader.has_more() || user.reader.is_finished();
+        let more = user.reader.has_more();
         for line in lines {
             match line {
                 Ok(line) => self.hear(id, &line),

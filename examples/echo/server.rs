@@ -104,7 +104,7 @@ impl Conn {
             self.writer.push(frame)?;
         }
         self.writer.flush(&mut self.sock)?;
-        self.readable = self.reader.has_more() || self.reader.is_finished();
+        self.readable = self.reader.has_more();
         Ok(self.readable)
     }
 }

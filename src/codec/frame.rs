@@ -72,9 +72,10 @@ const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
 ///
 /// # Memory
 ///
-/// A reader holds no buffer until the first byte, and none after a `read` that left nothing in hand.
-/// In between it holds a few times what the last `read` left; and while the source has more, up to 64
-/// KiB, or as much again, beyond what was received, whatever the headers claim. Each thread keeps one
+/// A reader holds no buffer until the first byte, and none once everything was taken and
+/// [`has_more`](FrameReader::has_more) or `read` had nothing more. In between it holds a few times
+/// what the last `read` left; and while the source has more, up to 64 KiB, or as much again, beyond
+/// what was received, whatever the headers claim. Each thread keeps one
 /// buffer to read into, of 1 MiB at most, for all its readers.
 ///
 /// # Examples
@@ -226,10 +227,11 @@ impl FrameReader {
     }
 
     /// Whether another `read` may bring something without a further notification: bytes, or the news
-    /// of an end or an error. If not, the last `read` drained the source.
+    /// of an end or an error. If not, the last `read` drained the source, and the reader gives up
+    /// what it no longer needs: without anything in hand it holds no buffer then.
     #[must_use]
-    pub fn has_more(&self) -> bool {
-        self.inbox.has_more() || (self.refuses_next() && !self.inbox.is_told())
+    pub fn has_more(&mut self) -> bool {
+        self.inbox.has_more_or_rest() || (self.refuses_next() && !self.inbox.is_told())
     }
 
     /// Whether no messages will come after those in hand; the next `read` says why.

@@ -13,7 +13,7 @@
 //! holds follows what it received; while it is known that more is there, it keeps what it has.
 //!
 //! Nothing can be given back when the last message was taken: the messages borrow the buffer, and may
-//! outlive the iterator that gave them. The next `read` does it.
+//! outlive the iterator that gave them. Whoever asks next whether there is more, or reads, does it.
 
 use super::spare::{self, CHUNK};
 use std::{
@@ -207,6 +207,15 @@ impl Inbox {
 
     pub(super) fn has_more(&self) -> bool {
         self.more || (self.is_finished() && !self.told)
+    }
+
+    /// The same; and if not, nothing is kept that is not needed until there is.
+    pub(super) fn has_more_or_rest(&mut self) -> bool {
+        let more = self.has_more();
+        if !more {
+            self.settle();
+        }
+        more
     }
 
     /// The user was told that nothing more will come.

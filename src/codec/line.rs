@@ -129,10 +129,11 @@ impl LineReader {
     }
 
     /// Whether another `read` may bring something without a further notification: bytes, or the news
-    /// of an end or an error. If not, the last `read` drained the source.
+    /// of an end or an error. If not, the last `read` drained the source, and the reader gives up
+    /// what it no longer needs: without anything in hand it holds no buffer then.
     #[must_use]
-    pub fn has_more(&self) -> bool {
-        self.inbox.has_more()
+    pub fn has_more(&mut self) -> bool {
+        self.inbox.has_more_or_rest()
     }
 
     /// Whether no lines will come after those in hand; the next `read` says why.

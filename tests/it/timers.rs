@@ -530,6 +530,41 @@ fn timers_are_told_to_any_of_several_sleepers_while_others_come_and_go() {
 }
 
 #[test]
+fn whoever_is_told_of_a_timer_leaves_an_alarm_for_those_who_sleep_on() {
+    for _ in 0..10 {
+        let first = Poller::new().unwrap();
+        let registrar = first.get_registrar();
+        let pollers = [first.try_clone().unwrap(), first];
+        let over = registrar.notifier().unwrap();
+        let beds = [Bed::default(), Bed::default()];
+        let (timers, mut ids) = thread::scope(|scope| {
+            let sleepers: Vec<_> = (pollers.into_iter().zip(&beds))
+                .map(|(mut poller, bed)| {
+                    let over = &over;
+                    scope.spawn(move || {
+                        bed.lie_down();
+                        let batch = told(&mut poller, LONG);
+                        if batch.len() == 2 {
+                            // Late for the first, it was told of both, and the other of none.
+                            over.notify().unwrap();
+                        }
+                        assert!(!batch.is_empty(), "an alarm was missed");
+                        (batch, poller)
+                    })
+                })
+                .collect();
+            beds.iter().for_each(Bed::watch);
+            let timers = [1, 8].map(|after| registrar.set_timeout(after).unwrap());
+            let batches: Vec<_> = sleepers.into_iter().map(|s| s.join().unwrap()).collect();
+            (timers, batches.into_iter().flat_map(|(batch, _)| batch).collect::<Vec<_>>())
+        });
+        ids.retain(|&id| id != over.get_id());
+        ids.sort_unstable();
+        assert!(ids.into_iter().eq(timers.iter().map(Timer::get_id)));
+    }
+}
+
+#[test]
 fn a_timer_cancelled_by_another_thread_is_told_by_no_later_wait() {
     let mut poller = Poller::new().unwrap();
     let registrar = poller.get_registrar();

@@ -451,11 +451,11 @@ impl FrameWriter {
         self
     }
 
-    /// The same, with so many bytes as the most that may wait, each message's length of four bytes
-    /// included.
+    /// The same, with so many bytes, at least 4, as the most that may wait, each message's length of
+    /// four bytes included.
     #[must_use]
     pub fn with_queue_limit(mut self, bytes: usize) -> FrameWriter {
-        self.queue_limit = bytes;
+        self.queue_limit = bytes.max(HEADER);
         self
     }
 

@@ -680,6 +680,18 @@ fn what_an_empty_queue_would_refuse_is_too_long_and_not_full() {
 }
 
 #[test]
+fn the_smallest_queue_has_room_for_an_empty_frame() {
+    for limit in 0..=4 {
+        let mut writer = FrameWriter::new().with_queue_limit(limit);
+        let refused = writer.push("a").unwrap_err();
+        assert_eq!(refused.reason(), Refusal::TooLong { length: 1, limit: 0 });
+        writer.push("").unwrap();
+        let refused = writer.push("").unwrap_err();
+        assert_eq!(refused.reason(), Refusal::Full { length: 0, queued: 4, limit: 4 });
+    }
+}
+
+#[test]
 fn nothing_that_is_printed_shows_what_peers_send() {
     let secret = b"tomorrow at noon";
     let mut reader = FrameReader::new(64);

@@ -212,7 +212,7 @@ impl Poller {
             return Ok(Inner::default());
         }
         let hub = &self.timers.hub;
-        let inner = or_interrupted(hub.queue.wait(room, Some(Duration::ZERO), &mut self.batch))?;
+        let inner = uninterrupted(|| hub.queue.wait(room, Some(Duration::ZERO), &mut self.batch))?;
         hub.looked(inner.woken);
         Ok(inner)
     }
@@ -289,6 +289,17 @@ fn or_interrupted(inner: io::Result<Inner>) -> io::Result<Inner> {
     match inner {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Inner::default()),
         other => other,
+    }
+}
+
+/// A look does not sleep, so it can be made again until it was not interrupted; a caller for whom it
+/// found nothing would not look a second time.
+fn uninterrupted(mut look: impl FnMut() -> io::Result<Inner>) -> io::Result<Inner> {
+    loop {
+        match look() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

@@ -163,6 +163,11 @@ impl Hub {
         }
     }
 
+    /// Whether another loop may be waiting for the queue's own descriptor.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.state.load(Ordering::Acquire) & EXTERNAL != 0
+    }
+
     /// Step 2 of wait: counts the caller among the sleepers, unless there is something to tell.
     pub(crate) fn fall_asleep(&self) -> bool {
         let before = self.state.fetch_add(ONE_SLEEPER, Ordering::AcqRel);

@@ -173,6 +173,7 @@ impl Poller {
     /// ```
     pub fn wait(&mut self, timeout: impl Into<Timeout>) -> io::Result<Notifications<'_>> {
         self.fill(Patience { limit: timeout.into().duration(), start: None })?;
+        self.timers.after_wait();
         Ok(Notifications { batch: &self.batch })
     }
 

@@ -93,6 +93,16 @@ impl Timers {
         Some(Duration::from_nanos(deadlines.soonest().saturating_sub(self.now())))
     }
 
+    /// To be called when a `wait` is over. If another loop watches the queue the alarm must be set: the
+    /// loop does not know the deadline, and comes back only when the queue says so.
+    pub(crate) fn after_wait(&self) {
+        let unset = self.next.load(Ordering::Acquire) < self.armed.load(Ordering::Acquire);
+        if unset && self.hub.is_watched() && self.rearrange().is_err() {
+            // The loop comes at once, and the next `wait` tries again.
+            let _ = self.hub.queue.wake();
+        }
+    }
+
     /// Appends at most `room` notifications of timers whose deadline has passed, soonest first.
     /// `alarm` says that the alarm went off.
     pub(crate) fn fire(&self, alarm: bool, room: usize, out: &mut Vec<Notification>) {

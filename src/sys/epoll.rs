@@ -55,6 +55,7 @@ impl Queue {
         Ok(Queue { epoll, wake, alarm })
     }
 
+    #[inline]
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, id: usize, interest: Interest) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, fd, data(id, interest), flags(interest))?)
     }
@@ -70,6 +71,7 @@ impl Queue {
         Ok(epoll::modify(&self.epoll, fd, data(id, interest), flags(interest))?)
     }
 
+    #[inline]
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, fd)?)
     }

@@ -6,7 +6,8 @@
 //! * `new` makes everything the queue will ever need, close-on-exec, so that no later call can run
 //!   out of descriptors; what it made is closed when the queue is dropped.
 //! * `add`, `modify` and `remove` take effect at once, from any thread, also on a thread that is
-//!   waiting. `add` of a descriptor that is there fails with `EEXIST` where the kernel can tell,
+//!   waiting. `add` of a descriptor that is there fails with `EEXIST` where the kernel can tell, and
+//!   otherwise takes the place of what was there;
 //!   `modify` and `remove` of one that is not fail with `ENOENT`. `modify` reports again what is
 //!   ready. A call that fails leaves all as it was.
 //! * `wait` appends at most `room` notifications, `room` being at least 1, and tells whether the
@@ -17,20 +18,92 @@
 //!   returns and says so. Zero is "at once".
 //! * The queue's own descriptor is readable when `wait` would return something.
 
-#[forbid(unsafe_code)]
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos"))]
-mod epoll;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos"))]
-pub(crate) use epoll::Queue;
+#[cfg(not(any(
+    target_os = "android",
+    target_os = "dragonfly",
+    target_os = "freebsd",
+    target_os = "illumos",
+    target_os = "linux",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_vendor = "apple",
+)))]
+compile_error!("amy needs a system with epoll or kqueue");
 
 #[forbid(unsafe_code)]
-#[cfg(all(any(target_os = "linux", target_os = "android", target_os = "illumos"), not(amy_pipe)))]
+#[cfg(all(
+    not(amy_kqueue),
+    any(target_os = "android", target_os = "illumos", target_os = "linux")
+))]
+#[path = "epoll.rs"]
+mod queue;
+#[forbid(unsafe_code)]
+#[cfg(any(
+    amy_kqueue,
+    not(any(target_os = "android", target_os = "illumos", target_os = "linux"))
+))]
+#[path = "kqueue.rs"]
+mod queue;
+pub(crate) use queue::Queue;
+
+#[forbid(unsafe_code)]
+#[cfg(all(
+    not(any(amy_kqueue, amy_pipe)),
+    any(target_os = "android", target_os = "illumos", target_os = "linux")
+))]
 #[path = "wake_eventfd.rs"]
 mod wake;
 #[forbid(unsafe_code)]
-#[cfg(amy_pipe)]
+#[cfg(any(
+    amy_kqueue,
+    amy_pipe,
+    not(any(target_os = "android", target_os = "illumos", target_os = "linux"))
+))]
 #[path = "wake_pipe.rs"]
 mod wake;
+#[forbid(unsafe_code)]
+#[cfg(any(
+    amy_kqueue,
+    not(any(target_os = "android", target_os = "illumos", target_os = "linux"))
+))]
+mod wake_user;
+
+/// The rules are compiled for the tests of every system: hardly anyone tests where they are used.
+#[forbid(unsafe_code)]
+#[cfg(any(
+    test,
+    amy_kqueue,
+    not(any(target_os = "android", target_os = "illumos", target_os = "linux"))
+))]
+mod kevents;
+#[cfg(any(
+    amy_kqueue,
+    not(any(target_os = "android", target_os = "illumos", target_os = "linux"))
+))]
+mod kevent;
+
+/// What `kevent.rs` needs of the system's own names.
+#[cfg(not(any(target_os = "android", target_os = "illumos", target_os = "linux")))]
+mod native {
+    pub(super) use libc::{
+        EV_ADD, EV_CLEAR, EV_DELETE, EV_DISPATCH, EV_EOF, EV_ERROR, EV_ONESHOT, EV_RECEIPT,
+        EVFILT_READ, EVFILT_TIMER, EVFILT_USER, EVFILT_WRITE, NOTE_TRIGGER, kevent, timespec,
+    };
+    #[cfg(not(any(target_os = "freebsd", target_os = "netbsd")))]
+    pub(super) use libc::{EVFILT_EXCEPT, NOTE_OOB};
+    pub(super) use rustix::event::kqueue::kqueue;
+
+    /// There is no such filter, and these are refused.
+    #[cfg(target_os = "freebsd")]
+    pub(super) const EVFILT_EXCEPT: i16 = i16::MIN;
+    #[cfg(target_os = "netbsd")]
+    pub(super) const EVFILT_EXCEPT: u32 = u32::MAX;
+    #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
+    pub(super) const NOTE_OOB: u32 = 0;
+}
+#[cfg(amy_kqueue)]
+#[path = "libkqueue.rs"]
+mod native;
 
 use crate::notification::{Interest, Notification};
 use std::{
@@ -42,6 +115,10 @@ use std::{
 /// Whether a write to a wake descriptor that was readable before goes unnoticed under edge
 /// triggering (illumos: <https://github.com/tokio-rs/mio/pull/1826>).
 const WAKE_NEEDS_DRAINING: bool = cfg!(target_os = "illumos");
+
+/// Whether to wake through a pipe also where there is something better, to test the pipe.
+#[cfg_attr(not(amy_kqueue), allow(dead_code))]
+const PIPE_ONLY: bool = cfg!(amy_pipe);
 
 /// What besides notifications came out of a `wait`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

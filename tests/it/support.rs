@@ -19,9 +19,15 @@ use std::{
 /// Milliseconds after which something hangs. Nothing takes this long but a failure.
 pub(crate) const LONG: usize = 60_000;
 
-/// The ids that one `wait` reports.
+/// The ids that one `wait` reports. A wait for `LONG` must not take that long: what it finds at its
+/// end was there before, and nobody woke it.
 pub(crate) fn told(poller: &mut Poller, timeout: impl Into<Timeout>) -> Vec<usize> {
-    poller.wait(timeout).unwrap().iter().map(|n| n.id).collect()
+    let timeout = timeout.into();
+    let start = Instant::now();
+    let ids = poller.wait(timeout).unwrap().iter().map(|n| n.id).collect();
+    let hung = timeout == LONG.into() && start.elapsed() >= Duration::from_millis(LONG as u64);
+    assert!(!hung, "a wait hung, and then found {ids:?}");
+    ids
 }
 
 /// Runs `body` in a process of its own, where no other test opens or closes descriptors.

@@ -1,6 +1,6 @@
 //! Promise 11: no call does more than its share, and what remains is told by the next one.
 
-use crate::support::{LONG, among, eventually, told};
+use crate::common::{LONG, among, told, until};
 use amy::{Event, IdMap, Poller};
 use std::{
     io::{Read, Write},
@@ -220,7 +220,7 @@ fn a_hundred_thousand_timers_set_by_others_do_not_hold_a_wait_up() {
                 })
             })
             .collect();
-        eventually("the setters run", || set.load(Ordering::Relaxed) > 0);
+        until("the setters run", || set.load(Ordering::Relaxed) > 0);
         loop {
             assert_eq!(told(&mut poller, 0), [], "none of them is due");
             notifier.notify().unwrap();

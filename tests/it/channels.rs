@@ -1,7 +1,7 @@
 //! Promise 8: a receiver is reported as long as there is something to receive, and a message that
 //! cannot be delivered comes back.
 
-use crate::support::{Bed, Dice, LONG, Wakes, among, eventually, in_own_process, told};
+use crate::common::{Bed, Dice, LONG, Wakes, alone, among, told, until};
 use amy::{Event, IdMap, Poller, Receiver, Registrar, Sender, SyncSender};
 use std::{
     cell::Cell,
@@ -339,7 +339,7 @@ fn a_bounded_send_blocks_while_there_is_no_room_and_then_goes_on() {
                     returned.fetch_add(1, Ordering::SeqCst);
                 }
             });
-            eventually("the channel fills up", || returned.load(Ordering::SeqCst) == bound);
+            until("the channel fills up", || returned.load(Ordering::SeqCst) == bound);
             for i in 0..MESSAGES {
                 assert_eq!(told(&mut poller, LONG), [rx.get_id()]);
                 assert!(returned.load(Ordering::SeqCst) <= i + bound, "more than it may hold");
@@ -792,7 +792,7 @@ fn a_send_that_returned_is_seen_by_the_next_wait() {
 
 #[test]
 fn sends_to_a_poller_that_is_awake_write_nothing() {
-    in_own_process("channels::sends_to_a_poller_that_is_awake_write_nothing", || {
+    alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();
         for (tx, rx) in kinds(&poller.get_registrar()) {
             for round in 0..50 {
@@ -809,7 +809,7 @@ fn sends_to_a_poller_that_is_awake_write_nothing() {
 
 #[test]
 fn a_burst_of_sends_writes_once() {
-    in_own_process("channels::a_burst_of_sends_writes_once", || {
+    alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();
         let channels = kinds(&poller.get_registrar());
         // From here on somebody else may be asleep over the poller's descriptor at any time.
@@ -835,7 +835,7 @@ fn a_burst_of_sends_writes_once() {
 
 #[test]
 fn a_send_to_a_poller_that_sleeps_writes_once() {
-    in_own_process("channels::a_send_to_a_poller_that_sleeps_writes_once", || {
+    alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();
         let (tx, rx) = poller.get_registrar().channel().unwrap();
         let bed = Bed::default();
@@ -853,30 +853,27 @@ fn a_send_to_a_poller_that_sleeps_writes_once() {
 
 #[test]
 fn a_receiver_that_was_told_of_and_left_does_not_wake_other_pollers() {
-    in_own_process(
-        "channels::a_receiver_that_was_told_of_and_left_does_not_wake_other_pollers",
-        || {
-            let (mut first, wakes) = Wakes::of_a_new_poller();
-            let mut second = first.try_clone().unwrap();
-            let registrar = first.get_registrar();
-            let (tx, rx) = registrar.channel().unwrap();
-            let over = registrar.notifier().unwrap();
-            let bed = Bed::default();
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    bed.lie_down();
-                    assert!(!told(&mut second, LONG).is_empty());
-                });
-                bed.watch();
-                tx.send(()).unwrap();
-                for _ in 0..100 {
-                    assert_eq!(told(&mut first, 0), [rx.get_id()]);
-                }
-                assert_eq!(wakes.count(), 1, "that of the send");
-                over.notify().unwrap();
+    alone(|| {
+        let (mut first, wakes) = Wakes::of_a_new_poller();
+        let mut second = first.try_clone().unwrap();
+        let registrar = first.get_registrar();
+        let (tx, rx) = registrar.channel().unwrap();
+        let over = registrar.notifier().unwrap();
+        let bed = Bed::default();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                bed.lie_down();
+                assert!(!told(&mut second, LONG).is_empty());
             });
-        },
-    );
+            bed.watch();
+            tx.send(()).unwrap();
+            for _ in 0..100 {
+                assert_eq!(told(&mut first, 0), [rx.get_id()]);
+            }
+            assert_eq!(wakes.count(), 1, "that of the send");
+            over.notify().unwrap();
+        });
+    });
 }
 
 #[test]

@@ -2,12 +2,19 @@
 
 use amy::{Notification, Poller, Registrar, Timeout};
 use std::{
-    env, fs,
+    collections::BTreeMap,
+    env,
+    fs::{self, File},
     io::{self, ErrorKind, Read},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::Command,
-    sync::mpsc,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -79,9 +86,20 @@ pub(crate) fn wait_for_each(poller: &mut Poller, ids: &[usize]) {
     assert_eq!(sorted(told), sorted(ids.to_vec()));
 }
 
+/// The ids that one `wait` reports. A wait for `LONG` must not take that long: what it finds at its
+/// end was there before, and nobody woke it.
+pub(crate) fn told(poller: &mut Poller, timeout: impl Into<Timeout>) -> Vec<usize> {
+    let timeout = timeout.into();
+    let start = Instant::now();
+    let ids = poller.wait(timeout).unwrap().iter().map(|n| n.id).collect();
+    let hung = timeout == LONG.into() && start.elapsed() >= LONG;
+    assert!(!hung, "a wait hung, and then found {ids:?}");
+    ids
+}
+
 /// The ids of what is ready now.
 pub(crate) fn look(poller: &mut Poller) -> Vec<usize> {
-    poller.wait(0).unwrap().iter().map(|n| n.id).collect()
+    told(poller, 0)
 }
 
 pub(crate) fn sorted(mut ids: Vec<usize>) -> Vec<usize> {
@@ -108,7 +126,7 @@ pub(crate) fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stat
     });
     // Disconnected is a panic, which `join` hands on.
     assert_ne!(is_done.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// A thread that is in `wait`.
@@ -175,18 +193,24 @@ pub(crate) fn sleepers(registrar: &Registrar) -> usize {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn this_thread() -> rustix::thread::Pid {
+type ThreadId = rustix::thread::Pid;
+#[cfg(not(target_os = "linux"))]
+type ThreadId = ();
+
+#[cfg(target_os = "linux")]
+pub(crate) fn this_thread() -> ThreadId {
     rustix::thread::gettid()
 }
 
 #[cfg(target_os = "linux")]
-fn is_blocked(thread: &rustix::thread::Pid) -> bool {
+fn is_blocked(thread: &ThreadId) -> bool {
     let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
     fs::read_to_string(path).is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('S'))
 }
 
+/// Elsewhere a thread that is about to sleep has to do.
 #[cfg(not(target_os = "linux"))]
-fn this_thread() {}
+pub(crate) fn this_thread() {}
 
 #[cfg(not(target_os = "linux"))]
 fn is_blocked((): &()) -> bool {
@@ -230,4 +254,104 @@ pub(crate) fn descriptors() -> Vec<u32> {
     numbers.retain(|number| fs::exists(format!("/dev/fd/{number}")).unwrap_or(true));
     numbers.sort_unstable();
     numbers
+}
+
+/// The open descriptors of this process, and what each is.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_files() -> BTreeMap<u32, String> {
+    let link = |number| fs::read_link(format!("/proc/self/fd/{number}"));
+    let named = descriptors().into_iter().filter_map(|number| Some((number, link(number).ok()?)));
+    named.map(|(number, link)| (number, link.into_os_string().into_string().unwrap())).collect()
+}
+
+/// Counts the writes that a poller's notifiers make in order to wake it: nobody reads them, so they
+/// add up in its eventfd (or pipe).
+#[cfg(target_os = "linux")]
+pub(crate) struct Wakes {
+    descriptor: u32,
+    link: String,
+}
+
+#[cfg(target_os = "linux")]
+impl Wakes {
+    /// Only where no other thread opens descriptors.
+    pub(crate) fn of_a_new_poller() -> (Poller, Wakes) {
+        let before = open_files();
+        let poller = Poller::new().unwrap();
+        let mut new = open_files().into_iter().filter(|(number, _)| !before.contains_key(number));
+        let (descriptor, link) =
+            new.find(|(_, link)| link.contains("eventfd") || link.starts_with("pipe:")).unwrap();
+        (poller, Wakes { descriptor, link })
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        if self.link.starts_with("pipe:") {
+            let pipe = File::open(format!("/proc/self/fd/{}", self.descriptor)).unwrap();
+            return rustix::io::ioctl_fionread(&pipe).unwrap();
+        }
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.descriptor)).unwrap();
+        let count = info.lines().find_map(|line| line.strip_prefix("eventfd-count:")).unwrap();
+        u64::from_str_radix(count.trim(), 16).unwrap()
+    }
+}
+
+/// Lets one thread see that another one sleeps in the kernel.
+#[derive(Default)]
+pub(crate) struct Bed {
+    thread: OnceLock<ThreadId>,
+}
+
+impl Bed {
+    /// To be called by the thread in question, just before the call that is to sleep.
+    pub(crate) fn lie_down(&self) {
+        self.thread.set(this_thread()).unwrap();
+    }
+
+    /// Returns when that thread sleeps.
+    pub(crate) fn watch(&self) {
+        until("a thread sleeps", || self.thread.get().is_some_and(is_blocked));
+    }
+}
+
+/// Runs `work` while `noise` runs on `threads` others, and ends those whatever happens.
+pub(crate) fn among<R>(threads: usize, noise: impl Fn() + Sync, work: impl FnOnce() -> R) -> R {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    noise();
+                }
+            });
+        }
+        let result = catch_unwind(AssertUnwindSafe(work));
+        over.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Numbers that look random and are the same in every run (xorshift64*).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % limit
+    }
+
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.index(last + 1));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Promise 12: what is dropped in whatever order, on whatever thread, is closed once, and nothing
 //! acts on a descriptor after that.
 
-use crate::support::{Bed, Dice, LONG, descriptors, in_own_process, told};
+use crate::common::{Bed, Dice, LONG, alone, descriptors, open_files, told};
 use amy::{Event, Notifier, Poller, Receiver, Registrar, Sender, Timer};
 use rustix::{
     event::{
@@ -213,7 +213,7 @@ fn drop_in_order(order: &[usize], drop_part: impl Fn(Part)) {
 
 #[test]
 fn every_order_of_drops_closes_each_descriptor_once() {
-    in_own_process("lifetimes::every_order_of_drops_closes_each_descriptor_once", || {
+    alone(|| {
         let before = descriptors();
         let mut orders = 0;
         every_order(7, &mut |order| {
@@ -227,7 +227,7 @@ fn every_order_of_drops_closes_each_descriptor_once() {
 
 #[test]
 fn drops_on_other_threads_close_each_descriptor_once() {
-    in_own_process("lifetimes::drops_on_other_threads_close_each_descriptor_once", || {
+    alone(|| {
         let before = descriptors();
         let mut dice = Dice::new(1);
         for _ in 0..300 {
@@ -241,7 +241,7 @@ fn drops_on_other_threads_close_each_descriptor_once() {
 
 #[test]
 fn drops_on_many_threads_at_once_close_each_descriptor_once() {
-    in_own_process("lifetimes::drops_on_many_threads_at_once_close_each_descriptor_once", || {
+    alone(|| {
         let before = descriptors();
         let mut dice = Dice::new(2);
         for _ in 0..300 {
@@ -276,7 +276,7 @@ fn drops_on_many_threads_at_once_close_each_descriptor_once() {
 
 #[test]
 fn pollers_that_are_gone_leave_no_descriptor() {
-    in_own_process("lifetimes::pollers_that_are_gone_leave_no_descriptor", || {
+    alone(|| {
         let before = descriptors();
         for _ in 0..100 {
             drop(Poller::new().unwrap());
@@ -295,7 +295,7 @@ fn pollers_that_are_gone_leave_no_descriptor() {
 
 #[test]
 fn every_descriptor_is_close_on_exec() {
-    in_own_process("lifetimes::every_descriptor_is_close_on_exec", || {
+    alone(|| {
         let before = descriptors();
         let poller = Poller::new().unwrap();
         let registrar = poller.get_registrar();
@@ -306,7 +306,7 @@ fn every_descriptor_is_close_on_exec() {
             registrar.notifier().unwrap(),
         );
         let own: Vec<_> =
-            descriptors().into_iter().filter(|(number, _)| !before.contains_key(number)).collect();
+            open_files().into_iter().filter(|(number, _)| !before.contains(number)).collect();
         assert!(!own.is_empty());
         for (number, link) in &own {
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();

@@ -17,7 +17,6 @@ mod nothing_lost;
 mod notifiers;
 mod removal;
 mod scripted;
-mod support;
 mod tidy;
 mod timers;
 mod waiters;

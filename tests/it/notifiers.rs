@@ -1,6 +1,6 @@
 //! Promise 8 for those who bring their own queue: a `notify` that returned is told, once.
 
-use crate::support::{Bed, LONG, Wakes, eventually, in_own_process, told};
+use crate::common::{Bed, LONG, Wakes, alone, told, until};
 use amy::{Event, Notifier, Poller};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -207,7 +207,7 @@ fn no_notification_is_lost(waiters: usize) {
                     notifier.notify().unwrap();
                     if i % 5 == 0 {
                         // Lets the waiters fall asleep.
-                        eventually("it is told", || seen.load(Ordering::Acquire) >= i);
+                        until("it is told", || seen.load(Ordering::Acquire) >= i);
                     }
                 }
             });
@@ -263,7 +263,7 @@ fn what_came_before_a_notify_is_seen_by_whoever_is_told() {
 
 #[test]
 fn notifying_a_poller_that_is_awake_writes_nothing() {
-    in_own_process("notifiers::notifying_a_poller_that_is_awake_writes_nothing", || {
+    alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();
         let notifier = poller.get_registrar().notifier().unwrap();
         for _ in 0..100 {
@@ -277,7 +277,7 @@ fn notifying_a_poller_that_is_awake_writes_nothing() {
 
 #[test]
 fn an_outer_loop_is_told_with_one_write_until_somebody_looks() {
-    in_own_process("notifiers::an_outer_loop_is_told_with_one_write_until_somebody_looks", || {
+    alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();
         let registrar = poller.get_registrar();
         let notifiers: Vec<_> = (0..10).map(|_| registrar.notifier().unwrap()).collect();

@@ -305,7 +305,7 @@ fn the_tests_say_which_promise_they_hold() {
         let first = text.lines().next().unwrap();
         assert!(first.starts_with("//! "), "{}", path.display());
         let name = path.file_stem().unwrap().to_str().unwrap();
-        let exempt = ["main", "common", "guide", "scripted", "support"].contains(&name);
+        let exempt = ["main", "common", "guide", "scripted"].contains(&name);
         assert!(exempt || first.starts_with("//! Promise"), "{}: {first}", path.display());
         let main = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/main.rs");
         let main = fs::read_to_string(main).unwrap();

@@ -1,6 +1,6 @@
 //! Promise 9: never early, from the call on, each once, and an interval's grid never moves.
 
-use crate::support::{Bed, Dice, LONG, Wakes, descriptors, in_own_process, told};
+use crate::common::{Bed, Dice, LONG, Wakes, alone, descriptors, open_files, told};
 use amy::{Event, IdMap, Poller, Timeout, Timer};
 use std::{
     io,
@@ -643,7 +643,7 @@ fn a_hundred_thousand_timers_are_told_in_order_each_once_and_none_early() {
 
 #[test]
 fn setting_and_cancelling_does_not_wake_the_poller() {
-    in_own_process("timers::setting_and_cancelling_does_not_wake_the_poller", || {
+    alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();
         let registrar = poller.get_registrar();
         let notifier = registrar.notifier().unwrap();
@@ -672,27 +672,24 @@ fn setting_and_cancelling_does_not_wake_the_poller() {
 
 #[test]
 fn setting_a_timer_asks_nothing_of_the_kernel_while_the_poller_is_awake() {
-    in_own_process(
-        "timers::setting_a_timer_asks_nothing_of_the_kernel_while_the_poller_is_awake",
-        || {
-            let poller = Poller::new().unwrap();
-            let (alarm, _) =
-                descriptors().into_iter().find(|(_, link)| link.contains("timerfd")).unwrap();
-            let is_set = || {
-                let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{alarm}")).unwrap();
-                !info.contains("it_value: (0, 0)")
-            };
-            let registrar = poller.get_registrar();
-            let interval = registrar.set_interval(HOUR).unwrap();
-            interval.reset(HOUR / 2).unwrap();
-            interval.arm();
-            drop(registrar.set_timeout(HOUR / 3).unwrap());
-            assert!(!is_set(), "nobody relies on it");
+    alone(|| {
+        let poller = Poller::new().unwrap();
+        let (alarm, _) =
+            open_files().into_iter().find(|(_, link)| link.contains("timerfd")).unwrap();
+        let is_set = || {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{alarm}")).unwrap();
+            !info.contains("it_value: (0, 0)")
+        };
+        let registrar = poller.get_registrar();
+        let interval = registrar.set_interval(HOUR).unwrap();
+        interval.reset(HOUR / 2).unwrap();
+        interval.arm();
+        drop(registrar.set_timeout(HOUR / 3).unwrap());
+        assert!(!is_set(), "nobody relies on it");
 
-            let _ = std::os::fd::AsFd::as_fd(&poller);
-            assert!(is_set(), "somebody else may be asleep from here on");
-        },
-    );
+        let _ = std::os::fd::AsFd::as_fd(&poller);
+        assert!(is_set(), "somebody else may be asleep from here on");
+    });
 }
 
 #[test]
@@ -717,7 +714,7 @@ fn the_alarm_of_a_cancelled_timer_does_not_end_a_wait() {
 
 #[test]
 fn timers_channels_and_notifiers_cost_no_descriptor() {
-    in_own_process("timers::timers_channels_and_notifiers_cost_no_descriptor", || {
+    alone(|| {
         let mut poller = Poller::new().unwrap();
         let registrar = poller.get_registrar();
         let before = descriptors();

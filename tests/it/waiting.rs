@@ -190,7 +190,7 @@ fn a_look_finds_what_is_ready_behind_a_wake_that_was_for_something_told() {
 #[cfg(target_os = "linux")]
 mod signals {
     use super::*;
-    use crate::common::{is_alone, this_test_alone, this_thread};
+    use crate::common::{alone, is_alone, this_test_alone, this_thread};
     use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
     use std::process::Stdio;
 
@@ -230,39 +230,44 @@ mod signals {
         line.unwrap().trim().parse().unwrap()
     }
 
+    // Alone, since a signal that hits another test's sleeper would hide that nothing else woke it.
     #[test]
     fn a_storm_of_signals_neither_ends_a_wait_nor_prolongs_it_for_ever() {
-        for micros in [900, 100_000, 150_300] {
-            in_time(move || {
-                let timeout = Duration::from_micros(micros);
-                let (mut poller, _registrar) = new_poller();
-                let _storm = Storm::start();
-                until("it was interrupted", || {
-                    let before = times_asleep();
-                    assert!(waited(&mut poller, timeout) >= timeout);
-                    times_asleep() - before > 1
-                });
-            });
-        }
+        alone(|| {
+            for micros in [900, 100_000, 150_300] {
+                in_time(move || wait_in_a_storm(Duration::from_micros(micros)));
+            }
+        });
+    }
+
+    fn wait_in_a_storm(timeout: Duration) {
+        let (mut poller, _registrar) = new_poller();
+        let _storm = Storm::start();
+        until("it was interrupted", || {
+            let before = times_asleep();
+            assert!(waited(&mut poller, timeout) >= timeout);
+            times_asleep() - before > 1
+        });
     }
 
     #[test]
     fn what_becomes_ready_in_a_storm_of_signals_is_told_once() {
-        in_time(|| {
-            let (mut poller, registrar) = new_poller();
-            let (socket, mut peer) = unix_pair();
-            let id = registrar.register(&socket, Event::Read).unwrap();
-            let _storm = Storm::start();
-            for _ in 0..200 {
-                let writer = thread::scope(|scope| {
-                    let writer = scope.spawn(|| peer.write_all(b"x"));
-                    assert_eq!(next(&mut poller).id, id);
-                    writer.join().unwrap()
-                });
-                writer.unwrap();
-                assert!(look(&mut poller).is_empty());
-            }
-        });
+        alone(|| in_time(be_told_in_a_storm));
+    }
+
+    fn be_told_in_a_storm() {
+        let (mut poller, registrar) = new_poller();
+        let (socket, mut peer) = unix_pair();
+        let id = registrar.register(&socket, Event::Read).unwrap();
+        let _storm = Storm::start();
+        for _ in 0..200 {
+            thread::scope(|scope| {
+                let writer = scope.spawn(|| peer.write_all(b"x"));
+                assert_eq!(next(&mut poller).id, id);
+                writer.join().unwrap().unwrap();
+            });
+            assert!(look(&mut poller).is_empty());
+        }
     }
 
     #[test]

@@ -139,5 +139,5 @@ if [ -z "$only" ] || [[ $pollers == *"$only"* ]]; then
     sweep ioctl EINVAL reported $pollers
 fi
 
-echo "faults: $runs runs, $hits of them met their fault, $failures failed"
-[ "$failures" -eq 0 ]
+echo "faults: $((runs - failures)) of $runs runs passed, in $hits of them the fault was met; $SECONDS s"
+[ "$failures" -eq 0 ] && [ "$hits" -gt 0 ]

@@ -194,5 +194,5 @@ fn understood(raw: &c::kevent) -> Option<Kevent> {
     };
     let eof = raw.flags & c::EV_EOF != 0;
     let error = raw.flags & c::EV_ERROR != 0 || (eof && raw.fflags != 0);
-    Some(Kevent { filter, udata: raw.udata.addr(), eof, error })
+    Some(Kevent { ident: raw.ident, filter, udata: raw.udata.addr(), eof, error })
 }

@@ -99,6 +99,7 @@ pub(super) type Outcome = Result<(), Errno>;
 /// A kevent, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kevent {
+    pub(super) ident: usize,
     pub(super) filter: Filter,
     pub(super) udata: usize,
     /// `EV_EOF`: no more will come (read), or be taken (write).
@@ -261,6 +262,47 @@ impl Kevent {
     }
 }
 
+/// Makes one out of two filters that are each told once: what the first tells is the one notification
+/// of a registration, until it is registered again, and what the second tells later is kept back.
+///
+/// For each number of a descriptor this holds the id that was last registered under it in that way.
+/// That is no list of what is registered, and nothing is ever refused for what is in it: every
+/// registration overwrites the entry, and a kevent of another id than the entry's is none of its
+/// business.
+#[derive(Debug, Default)]
+pub(super) struct Once {
+    /// By number: the id, and in the lowest bit whether it was told. Zero is nobody.
+    entries: Vec<usize>,
+}
+
+impl Once {
+    const TOLD: usize = 1;
+
+    /// A descriptor is about to be registered, for the first time or again.
+    pub(super) fn register(&mut self, ident: usize, id: usize, interest: Interest) {
+        let both = interest.event() == Event::Both || interest.wants_priority();
+        if interest.is_once() && both {
+            if self.entries.len() <= ident {
+                self.entries.resize(ident + 1, 0);
+            }
+            self.entries[ident] = id << 1;
+        } else if let Some(entry) = self.entries.get_mut(ident) {
+            *entry = 0;
+        }
+    }
+
+    /// Whether what a filter of this registration says is to be told; it is then the last.
+    pub(super) fn tells(&mut self, ident: usize, id: usize) -> bool {
+        let Some(entry) = self.entries.get_mut(ident) else { return true };
+        if *entry >> 1 != id {
+            return true;
+        }
+        let told = *entry & Once::TOLD != 0;
+        *entry |= Once::TOLD;
+        !told
+    }
+}
+
 /// Twice as many places as kevents, so that looking for an id ends soon.
 const PLACES: usize = 2 * BATCH;
 
@@ -281,8 +323,9 @@ impl<'a> Batch<'a> {
         Batch { out, start, places: [0; PLACES] }
     }
 
-    /// Adds one of at most [`BATCH`] notifications.
-    pub(super) fn push(&mut self, n: Notification) {
+    /// Adds one of at most [`BATCH`] notifications, unless it is the first of its id and not
+    /// `wanted`.
+    pub(super) fn push(&mut self, n: Notification, wanted: impl FnOnce() -> bool) {
         let mut place = place(n.id);
         while self.places[place] != 0 {
             let there = &mut self.out[self.start + usize::from(self.places[place]) - 1];
@@ -291,6 +334,9 @@ impl<'a> Batch<'a> {
                 return;
             }
             place = (place + 1) % PLACES;
+        }
+        if !wanted() {
+            return;
         }
         self.out.push(n);
         // No more than BATCH, which fits.
@@ -349,7 +395,7 @@ mod tests {
 
     fn ready(filter: Filter, event: Event, eof: bool, error: bool) -> Notification {
         let udata = udata(ID, event).unwrap();
-        match (Kevent { filter, udata, eof, error }).told() {
+        match (Kevent { ident: FD, filter, udata, eof, error }).told() {
             Told::Ready(n) => n,
             other => panic!("{filter:?} is no {other:?}"),
         }
@@ -471,7 +517,8 @@ mod tests {
 
     #[test]
     fn our_own_kevents_are_no_notifications() {
-        let told = |filter, udata| Kevent { filter, udata, eof: false, error: false }.told();
+        let told =
+            |filter, udata| Kevent { ident: FD, filter, udata, eof: false, error: false }.told();
         assert_eq!(told(Filter::Timer, OURS), Told::Alarm);
         assert_eq!(told(Filter::User, OURS), Told::Wake);
         assert_eq!(told(Filter::Read, OURS), Told::Wake);
@@ -485,11 +532,11 @@ mod tests {
         let before = Notification::new(3, Event::Write);
         let mut out = vec![before];
         let mut batch = Batch::new(&mut out);
-        batch.push(Notification::new(1, Event::Read).with_read_closed());
-        batch.push(Notification::new(2, Event::Read));
-        batch.push(Notification::new(1, Event::Write).with_error());
-        batch.push(Notification::new(3, Event::Read));
-        batch.push(Notification::new(2, Event::Read).with_priority());
+        batch.push(Notification::new(1, Event::Read).with_read_closed(), || true);
+        batch.push(Notification::new(2, Event::Read), || true);
+        batch.push(Notification::new(1, Event::Write).with_error(), || true);
+        batch.push(Notification::new(3, Event::Read), || true);
+        batch.push(Notification::new(2, Event::Read).with_priority(), || true);
         assert_eq!(
             out,
             [
@@ -502,6 +549,54 @@ mod tests {
     }
 
     #[test]
+    fn a_notification_that_is_not_wanted_is_left_out_but_merges_with_one_that_is() {
+        let mut out = Vec::new();
+        let mut batch = Batch::new(&mut out);
+        batch.push(Notification::new(1, Event::Read), || false);
+        batch.push(Notification::new(2, Event::Read), || true);
+        batch.push(Notification::new(2, Event::Write), || panic!("it has been asked already"));
+        assert_eq!(out, [Notification::new(2, Event::Both)]);
+    }
+
+    #[test]
+    fn two_filters_tell_once_until_the_descriptor_is_registered_again() {
+        let mut once = Once::default();
+        let both = Event::Both.once();
+        once.register(FD, 1, both);
+        assert!(once.tells(FD, 1));
+        assert!(!once.tells(FD, 1) && !once.tells(FD, 1));
+        once.register(FD, 1, both);
+        assert!(once.tells(FD, 1));
+        // Priority data is a filter of its own.
+        once.register(FD, 1, Event::Read.priority().once());
+        assert!(once.tells(FD, 1) && !once.tells(FD, 1));
+    }
+
+    #[test]
+    fn what_is_not_told_once_by_two_filters_is_always_told() {
+        let mut once = Once::default();
+        for interest in [Event::Both.into(), Event::Both.level(), Event::Read.once()] {
+            // The entry of a registration before is overwritten.
+            once.register(FD, 1, Event::Both.once());
+            assert!(once.tells(FD, 1));
+            once.register(FD, 1, interest);
+            assert!(once.tells(FD, 1) && once.tells(FD, 1), "{interest:?}");
+            assert!(once.tells(FD + 1, 1));
+        }
+    }
+
+    #[test]
+    fn a_socket_closed_without_a_word_leaves_nothing_to_its_successor() {
+        let mut once = Once::default();
+        once.register(FD, 1, Event::Both.once());
+        assert!(once.tells(FD, 1));
+        // The number is another socket's now, and a kevent of the old one is still on its way.
+        once.register(FD, 2, Event::Both.once());
+        assert!(once.tells(FD, 1));
+        assert!(once.tells(FD, 2) && !once.tells(FD, 2));
+    }
+
+    #[test]
     fn a_full_batch_merges_without_losing_an_id_or_allocating() {
         // Ids that are neighbours, far apart, and all of one remainder.
         for step in [1, 2, 1024, 2048, 1 << 20] {
@@ -510,10 +605,10 @@ mod tests {
             let space = out.as_ptr();
             let mut batch = Batch::new(&mut out);
             for &id in &ids {
-                batch.push(Notification::new(id, Event::Read));
+                batch.push(Notification::new(id, Event::Read), || true);
             }
             for &id in ids.iter().rev() {
-                batch.push(Notification::new(id, Event::Write).with_write_closed());
+                batch.push(Notification::new(id, Event::Write).with_write_closed(), || true);
             }
             let merged: Vec<Notification> = ids
                 .iter()
@@ -529,7 +624,7 @@ mod tests {
         let mut out = Vec::new();
         let mut batch = Batch::new(&mut out);
         for id in 1..=BATCH {
-            batch.push(Notification::new(id, Event::Read));
+            batch.push(Notification::new(id, Event::Read), || true);
         }
         assert!(out.iter().map(|n| n.id).eq(1..=BATCH));
     }
@@ -540,7 +635,8 @@ mod tests {
         for id in [1, 2, 1 << 29, last] {
             for event in [Event::Read, Event::Write, Event::Both] {
                 let udata = udata(id, event).unwrap();
-                let kevent = Kevent { filter: Filter::Except, udata, eof: false, error: false };
+                let kevent =
+                    Kevent { ident: FD, filter: Filter::Except, udata, eof: false, error: false };
                 let Told::Ready(n) = kevent.told() else { panic!("{id} is a registration") };
                 assert_eq!((n.id, n.event), (id, event));
             }

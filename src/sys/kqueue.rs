@@ -5,7 +5,7 @@
 use super::{
     Inner, PIPE_ONLY,
     kevent::{CHANGES, Kqueue},
-    kevents::{self, Batch, Change, Changes, OURS, Told, Verdict},
+    kevents::{self, Batch, Change, Changes, OURS, Once, Told, Verdict},
     wake::Wake as Pipe,
     wake_user,
 };
@@ -30,6 +30,7 @@ pub(crate) struct Queue {
     pipe: Option<Pipe>,
     /// The number of the timer event that was set last.
     alarm: Mutex<usize>,
+    once: Mutex<Once>,
 }
 
 impl Queue {
@@ -42,7 +43,7 @@ impl Queue {
         } else {
             None
         };
-        Ok(Queue { kqueue, pipe, alarm: Mutex::new(0) })
+        Ok(Queue { kqueue, pipe, alarm: Mutex::new(0), once: Mutex::new(Once::default()) })
     }
 
     /// A descriptor that is there already is registered anew: the kernel cannot be asked.
@@ -50,7 +51,7 @@ impl Queue {
         if !may_be_watched(fd)? {
             return Err(Errno::PERM.into());
         }
-        watch(&self.kqueue, fd, kevents::udata(id, interest.event())?, interest)?;
+        self.watch(fd, id, interest)?;
         Ok(())
     }
 
@@ -62,15 +63,18 @@ impl Queue {
         id: usize,
         interest: Interest,
     ) -> io::Result<()> {
-        if watch(&self.kqueue, fd, kevents::udata(id, interest.event())?, interest)? {
-            return Ok(());
+        match self.watch(fd, id, interest) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                forget(&self.kqueue, fd)?;
+                Err(not_there(fd, Errno::NOENT.into()))
+            }
+            Err(error) => Err(not_there(fd, error)),
         }
-        forget(&self.kqueue, fd)?;
-        Err(not_there(fd))
     }
 
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        if forget(&self.kqueue, fd)? { Ok(()) } else { Err(not_there(fd)) }
+        if forget(&self.kqueue, fd)? { Ok(()) } else { Err(not_there(fd, Errno::NOENT.into())) }
     }
 
     pub(crate) fn wait(
@@ -82,7 +86,7 @@ impl Queue {
         let mut inner = Inner::default();
         let mut batch = Batch::new(out);
         self.kqueue.wait(room, timeout, |kevent| match kevent.told() {
-            Told::Ready(n) => batch.push(n),
+            Told::Ready(n) => batch.push(n, || lock(&self.once).tells(kevent.ident, n.id)),
             Told::Alarm => inner.alarm = true,
             Told::Wake => inner.woken = true,
         })?;
@@ -106,6 +110,14 @@ impl Queue {
         let _ = self.kqueue.change_one(Change::stop_timer(*last));
         *last = next;
         Ok(())
+    }
+
+    /// Watches a descriptor under an id, and says whether it was watched before.
+    fn watch(&self, fd: BorrowedFd<'_>, id: usize, interest: Interest) -> io::Result<bool> {
+        let udata = kevents::udata(id, interest.event())?;
+        // Noted first: it may be told before the call is over.
+        lock(&self.once).register(ident(fd), id, interest);
+        watch(&self.kqueue, fd, udata, interest)
     }
 }
 
@@ -158,8 +170,7 @@ fn may_be_watched(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(!matches!(kind, FileType::RegularFile | FileType::Directory | FileType::BlockDevice))
 }
 
-/// The error for a descriptor that is not registered.
-fn not_there(fd: BorrowedFd<'_>) -> io::Error {
-    let refused = may_be_watched(fd).is_ok_and(|may| !may);
-    if refused { Errno::PERM.into() } else { Errno::NOENT.into() }
+/// `error`, unless it is about what can never have been registered.
+fn not_there(fd: BorrowedFd<'_>, error: io::Error) -> io::Error {
+    if may_be_watched(fd).unwrap_or(true) { error } else { Errno::PERM.into() }
 }

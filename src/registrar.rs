@@ -68,7 +68,8 @@ impl Registrar {
     /// # Errors
     ///
     /// The kernel's error, untouched, and nothing is registered: `AlreadyExists` if `fd` is registered
-    /// with this poller (its first registration goes on); `PermissionDenied` (`EPERM`) if it cannot be
+    /// with this poller (its first registration goes on; a kqueue [cannot
+    /// tell](crate::Poller#portability)); `PermissionDenied` (`EPERM`) if it cannot be
     /// polled, such as a regular file or a directory; `StorageFull` (`ENOSPC`) at the limit of
     /// `fs.epoll.max_user_watches`; `OutOfMemory`; `InvalidInput` or `FilesystemLoop` (`ELOOP`) if it
     /// is a poller that waits for this one, or one in too deep a nest. `BrokenPipe` if every poller is

@@ -15,6 +15,7 @@ mod lines;
 mod nesting;
 mod nothing_lost;
 mod notifiers;
+mod portability;
 mod removal;
 mod scripted;
 mod tidy;

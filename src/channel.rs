@@ -7,7 +7,7 @@
 
 use crate::{
     notifier::{Hub, Signal},
-    sync::{Arc, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock, wait},
+    sync::{Arc, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock, seeded, wait},
 };
 use std::{
     cell::RefCell,
@@ -130,7 +130,7 @@ impl<T> Drop for Half<T> {
         }
         let mut queue = lock(&self.shared.queue);
         queue.senders_gone = true;
-        if queue.receiver_gone {
+        if queue.receiver_gone || seeded!("the end is silent") {
             return;
         }
         self.shared.signal.set_pending();
@@ -243,7 +243,9 @@ impl<T> SyncSender<T> {
             // Whoever queued what fills it may be stalled before telling the receiver, which has to
             // know before anyone waits for it.
             drop(queue);
-            shared.announce();
+            if !seeded!("a full queue is not announced") {
+                shared.announce();
+            }
             queue = lock(&shared.queue);
         }
         while queue.messages.len() >= most && !queue.receiver_gone {
@@ -373,7 +375,7 @@ impl<T> Receiver<T> {
     fn take_one(&self) -> Result<T, TryRecvError> {
         let mut queue = lock(&self.shared.queue);
         let message = queue.messages.pop_front();
-        if message.is_some() {
+        if message.is_some() && !seeded!("room is not told") {
             queue.taken += 1;
             if self.shared.bound == Some(0) {
                 // Both the one whose offer was taken and those who have yet to offer may wait.
@@ -395,6 +397,7 @@ impl<T> Receiver<T> {
     ) -> Result<T, TryRecvError> {
         let over = queue.senders_gone && message.is_none();
         queue.end_told |= over;
+        let empty = empty || seeded!("a partial drain counts as empty");
         if empty && (!queue.senders_gone || queue.end_told) && self.shared.signal.is_pending() {
             self.shared.signal.clear_pending();
         }
@@ -412,9 +415,13 @@ impl<T> Drop for Receiver<T> {
         } else {
             std::mem::take(&mut queue.messages)
         };
-        self.shared.signal.clear_pending();
+        if !seeded!("a dead receiver is told") {
+            self.shared.signal.clear_pending();
+        }
         drop(queue);
-        self.shared.room.notify_all();
+        if !seeded!("blocked senders stay") {
+            self.shared.room.notify_all();
+        }
         // After the lock: a message's destructor may do anything, sending on this channel included.
         drop(undelivered);
     }

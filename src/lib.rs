@@ -78,6 +78,9 @@
 
 // The modules, in the order in which to read them. Each may use only those below it.
 #[forbid(unsafe_code)]
+#[cfg(all(test, amy_loom))]
+mod models;
+#[forbid(unsafe_code)]
 mod poller;
 #[forbid(unsafe_code)]
 mod registrar;

@@ -64,7 +64,7 @@
 use crate::{
     id,
     notification::{Event, Notification},
-    sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
+    sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, seeded},
     sys,
 };
 use std::{collections::VecDeque, fmt, io};
@@ -135,11 +135,11 @@ impl Hub {
 
     /// One poller less. What it would have told, another one tells.
     pub(crate) fn remove_poller(&self) {
-        if self.pollers.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.pollers.fetch_sub(1, Ordering::AcqRel) == 1 && !seeded!("never closed") {
             self.state.fetch_or(CLOSED, Ordering::AcqRel);
             let unheard = std::mem::take(&mut lock(&self.ready).list);
             drop(unheard);
-        } else if self.may_have_ready() {
+        } else if self.may_have_ready() && !seeded!("a poller that goes tells nobody") {
             // It cannot be told of a failure, and the next notification tries again.
             let _ = self.wake();
         }
@@ -149,7 +149,12 @@ impl Hub {
     ///
     /// It modifies the state, so that a sleeper that comes later sees what the caller wrote before.
     pub(crate) fn someone_sleeps(&self) -> bool {
-        self.state.fetch_or(0, Ordering::AcqRel) & (SLEEPERS | EXTERNAL) != 0
+        let state = if seeded!("the word is only read") {
+            self.state.load(Ordering::Acquire)
+        } else {
+            self.state.fetch_or(0, Ordering::AcqRel)
+        };
+        state & (SLEEPERS | EXTERNAL) != 0
     }
 
     /// From now on another loop may be waiting for the queue's own descriptor.
@@ -157,7 +162,7 @@ impl Hub {
         if self.state.load(Ordering::Relaxed) & EXTERNAL == 0 {
             self.state.fetch_or(EXTERNAL, Ordering::AcqRel);
         }
-        if self.may_have_ready() {
+        if self.may_have_ready() && !seeded!("a watcher is not told what is there") {
             // It cannot be told of a failure, and the next notification tries again.
             let _ = self.wake();
         }
@@ -171,7 +176,7 @@ impl Hub {
     /// Step 2 of wait: counts the caller among the sleepers, unless there is something to tell.
     pub(crate) fn fall_asleep(&self) -> bool {
         let before = self.state.fetch_add(ONE_SLEEPER, Ordering::AcqRel);
-        if before & LISTED != 0 {
+        if before & LISTED != 0 && !seeded!("LISTED is not looked at again") {
             self.state.fetch_sub(ONE_SLEEPER, Ordering::AcqRel);
             return false;
         }
@@ -185,7 +190,7 @@ impl Hub {
 
     /// Step 4 of wait, for one that looked into the kernel without sleeping.
     pub(crate) fn looked(&self, took_edge: bool) {
-        if took_edge {
+        if took_edge && !seeded!("only sleepers clear WOKEN") {
             self.leave(0, true);
         }
     }
@@ -243,7 +248,7 @@ impl Hub {
 
         let for_whom = if unseen > 0 { SLEEPERS | EXTERNAL } else { EXTERNAL };
         let state = self.state.load(Ordering::Acquire);
-        if state & LISTED != 0 && state & for_whom != 0 {
+        if state & LISTED != 0 && state & for_whom != 0 && !seeded!("nothing is passed on") {
             // It cannot be told of a failure, and the next `wait` finds what is there.
             let _ = self.wake();
         }
@@ -254,7 +259,7 @@ impl Hub {
     }
 
     fn note_empty(&self, ready: &MutexGuard<'_, Ready>) {
-        if ready.list.is_empty() {
+        if ready.list.is_empty() || seeded!("LISTED is cleared too early") {
             self.state.fetch_and(!LISTED, Ordering::AcqRel);
         }
     }
@@ -276,12 +281,14 @@ impl Hub {
         let mut state = self.state.load(Ordering::Acquire);
         if state & LISTED == 0 {
             state = self.state.fetch_or(LISTED, Ordering::AcqRel) | LISTED;
+        } else if seeded!("who sets LISTED does the waking") {
+            return Ok(());
         }
         if state & (SLEEPERS | EXTERNAL) != 0 && state & WOKEN == 0 {
             self.queue.wake()?;
             let epoch = state / ONE_EPOCH;
             let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
-                (state / ONE_EPOCH == epoch).then_some(state | WOKEN)
+                (state / ONE_EPOCH == epoch || seeded!("no epoch")).then_some(state | WOKEN)
             });
         }
         if state & CLOSED != 0 { Err(gone()) } else { Ok(()) }
@@ -310,7 +317,9 @@ impl Node {
     fn tell(&self) -> bool {
         if !self.level {
             // Acquire: what a notifier did before is seen by whoever is told.
-            self.flags.swap(0, Ordering::AcqRel);
+            let order =
+                if seeded!("telling is relaxed") { Ordering::Relaxed } else { Ordering::AcqRel };
+            self.flags.swap(0, order);
         }
         !self.level
     }

@@ -325,7 +325,7 @@ impl Registrar {
         Notifier::new(self.hub())
     }
 
-    fn hub(&self) -> &Arc<Hub> {
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.timers.hub
     }
 }

@@ -12,13 +12,10 @@ use crate::{
     id,
     notification::{Event, Notification},
     notifier::Hub,
-    sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, lock},
+    sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, lock, seeded},
     timeout::Timeout,
 };
-use std::{
-    fmt, io,
-    time::{Duration, Instant},
-};
+use std::{fmt, io, time::Duration};
 
 /// Nanoseconds since the poller was made. 584 years fit.
 type Nanos = u64;
@@ -85,7 +82,7 @@ impl Timers {
     /// Returns how long it may sleep if the alarm could not be set, and `None` if it could.
     pub(crate) fn before_sleep(&self) -> Option<Duration> {
         let next = self.next.load(Ordering::Acquire);
-        if next >= self.armed.load(Ordering::Acquire) {
+        if next >= self.armed.load(Ordering::Acquire) || seeded!("a sleeper sets no alarm") {
             return None;
         }
         let mut deadlines = lock(&self.deadlines);
@@ -110,7 +107,7 @@ impl Timers {
             return;
         }
         let mut deadlines = lock(&self.deadlines);
-        if alarm {
+        if alarm && !seeded!("an alarm that went off counts as set") {
             self.armed.store(NEVER, Ordering::Release);
         }
         let now = self.now();
@@ -120,7 +117,7 @@ impl Timers {
         }
         // Another waiter may be asleep, which would then have no alarm. If it cannot be set, that
         // waiter has to look for itself.
-        if self.arrange(&mut deadlines).is_err() {
+        if !seeded!("firing sets no alarm") && self.arrange(&mut deadlines).is_err() {
             let _ = self.hub.queue.wake();
         }
     }
@@ -251,7 +248,9 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         let mut deadlines = lock(&self.timers.deadlines);
-        deadlines.remove(self.slot);
+        if !seeded!("a cancelled timer stays") {
+            deadlines.remove(self.slot);
+        }
         // The alarm may go off for nobody, which `wait` keeps to itself.
         self.timers.publish(&deadlines);
     }

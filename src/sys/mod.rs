@@ -32,32 +32,41 @@ compile_error!("amy needs a system with epoll or kqueue");
 
 #[forbid(unsafe_code)]
 #[cfg(all(
-    not(amy_kqueue),
+    not(any(amy_kqueue, amy_loom)),
     any(target_os = "android", target_os = "illumos", target_os = "linux")
 ))]
 #[path = "epoll.rs"]
 mod queue;
 #[forbid(unsafe_code)]
-#[cfg(any(
-    amy_kqueue,
-    not(any(target_os = "android", target_os = "illumos", target_os = "linux"))
+#[cfg(all(
+    not(amy_loom),
+    any(amy_kqueue, not(any(target_os = "android", target_os = "illumos", target_os = "linux")))
 ))]
 #[path = "kqueue.rs"]
 mod queue;
+#[forbid(unsafe_code)]
+#[cfg(amy_loom)]
+#[path = "model.rs"]
+mod queue;
+#[cfg(amy_loom)]
+pub(crate) use queue::Disturbance;
 pub(crate) use queue::Queue;
 
 #[forbid(unsafe_code)]
 #[cfg(all(
-    not(any(amy_kqueue, amy_pipe)),
+    not(any(amy_kqueue, amy_loom, amy_pipe)),
     any(target_os = "android", target_os = "illumos", target_os = "linux")
 ))]
 #[path = "wake_eventfd.rs"]
 mod wake;
 #[forbid(unsafe_code)]
-#[cfg(any(
-    amy_kqueue,
-    amy_pipe,
-    not(any(target_os = "android", target_os = "illumos", target_os = "linux"))
+#[cfg(all(
+    not(amy_loom),
+    any(
+        amy_kqueue,
+        amy_pipe,
+        not(any(target_os = "android", target_os = "illumos", target_os = "linux"))
+    )
 ))]
 #[path = "wake_pipe.rs"]
 mod wake;
@@ -114,6 +123,7 @@ use std::{
 
 /// Whether a write to a wake descriptor that was readable before goes unnoticed under edge
 /// triggering (illumos: <https://github.com/tokio-rs/mio/pull/1826>).
+#[cfg(not(amy_loom))]
 const WAKE_NEEDS_DRAINING: bool = cfg!(target_os = "illumos");
 
 /// Whether to wake through a pipe also where there is something better, to test the pipe.

@@ -384,7 +384,7 @@ impl Drop for Signal {
 ///
 /// Made by [`Registrar::notifier`](crate::Registrar::notifier). Clones notify under the same id.
 /// It costs no descriptor. When the last clone is dropped, a notification that was not told yet is
-/// still told.
+/// still told, and takes its few bytes on a list until a `wait` comes for it.
 ///
 /// # Examples
 ///

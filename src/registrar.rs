@@ -71,8 +71,8 @@ impl Registrar {
     /// with this poller (its first registration goes on; a kqueue [cannot
     /// tell](crate::Poller#portability)); `PermissionDenied` (`EPERM`) if it cannot be
     /// polled, such as a regular file or a directory; `StorageFull` (`ENOSPC`) at the limit of
-    /// `fs.epoll.max_user_watches`; `OutOfMemory`; `InvalidInput` or `FilesystemLoop` (`ELOOP`) if it
-    /// is a poller that waits for this one, or one in too deep a nest. `BrokenPipe` if every poller is
+    /// `fs.epoll.max_user_watches`; `OutOfMemory`; `InvalidInput` or `ELOOP` (for which
+    /// there is no stable kind) if it is a poller that waits for this one, or one in too deep a nest. `BrokenPipe` if every poller is
     /// gone; `QuotaExceeded` if all ids are used up, which takes 2^32 registrations on a 32-bit system
     /// and centuries on others.
     ///

@@ -7,9 +7,8 @@
 //!   out of descriptors; what it made is closed when the queue is dropped.
 //! * `add`, `modify` and `remove` take effect at once, from any thread, also on a thread that is
 //!   waiting. `add` of a descriptor that is there fails with `EEXIST` where the kernel can tell, and
-//!   otherwise takes the place of what was there;
-//!   `modify` and `remove` of one that is not fail with `ENOENT`. `modify` reports again what is
-//!   ready. A call that fails leaves all as it was.
+//!   otherwise takes the place of what was there; `modify` and `remove` of one that is not fail with
+//!   `ENOENT`. `modify` reports again what is ready. A call that fails leaves all as it was.
 //! * `wait` appends at most `room` notifications, `room` being at least 1, and tells whether the
 //!   alarm or a wake was among what happened. It may come back early and with nothing, and it returns
 //!   `EINTR` as an error. When it returns an error, it took nothing.
@@ -48,7 +47,7 @@ mod queue;
 #[cfg(amy_loom)]
 #[path = "model.rs"]
 mod queue;
-#[cfg(amy_loom)]
+#[cfg(all(test, amy_loom))]
 pub(crate) use queue::Disturbance;
 pub(crate) use queue::Queue;
 

@@ -28,22 +28,23 @@ const DEFAULT_CAPACITY: usize = 1024;
 ///
 /// # Portability
 ///
-/// It waits on an epoll (Linux, Android, illumos) or a kqueue (macOS, iOS, the BSDs), and keeps the same
-/// promises on both. A kqueue registers the number of a descriptor, epoll the file behind it, whence
-/// the differences:
+/// It waits on an epoll (Linux, Android, illumos) or a kqueue (macOS, iOS, the BSDs), and keeps the
+/// same promises on both. A kqueue registers the number of a descriptor, epoll the file behind it,
+/// whence the differences:
 ///
-/// * **Registering twice.** epoll refuses it (`AlreadyExists`). On kqueue the second registration takes
-///   the place of the first, whose id falls silent.
-/// * **Duplicates.** If a registered descriptor is closed while a duplicate of it lives, epoll goes on
-///   reporting its id; on kqueue its registration ends. Deregister before closing, and there is no
-///   difference.
-/// * **FIFOs and terminals on macOS.** `/dev/tty` cannot be registered, and the end of the last writer
-///   of a FIFO that was opened by name is not reported.
+/// * **Registering twice.** epoll refuses it (`AlreadyExists`). On kqueue the second registration
+///   takes the place of the first, whose id falls silent.
+/// * **Duplicates.** If a registered descriptor is closed while a duplicate of it lives, epoll goes
+///   on reporting its id; on kqueue its registration ends. Deregister before closing, and there is
+///   no difference.
+/// * **FIFOs and terminals on macOS.** `/dev/tty` cannot be registered, and the end of the last
+///   writer of a FIFO that was opened by name is not reported.
 /// * **Priority data** is not reported on FreeBSD and NetBSD.
 /// * **`fork`.** epoll is shared with the child, which can take what was meant for the parent; a
-///   kqueue is not there in the child. Do not use or drop a poller in a child that has not called `exec`.
-/// * **Hints.** The `is_*` methods of [`Notification`] know less where only one of reading and
-///   writing was asked for on kqueue.
+///   kqueue is not there in the child. Do not use or drop a poller in a child that has not called
+///   `exec`.
+/// * **Hints.** The `is_*` methods of [`Notification`] know less on kqueue where only one of reading
+///   and writing was asked for.
 ///
 /// The repository's `docs/portability.md` has the whole list.
 ///

@@ -44,27 +44,23 @@ pub(super) const EV_EOF: c_ushort = 0x8000;
 pub(super) const NOTE_TRIGGER: c_uint = 0x0100_0000;
 pub(super) const NOTE_OOB: c_uint = 0;
 
-mod ffi {
-    use super::{c_int, kevent as event, timespec};
+#[link(name = "kqueue")]
+unsafe extern "C" {
+    #[link_name = "kqueue"]
+    safe fn open() -> c_int;
 
-    #[link(name = "kqueue")]
-    unsafe extern "C" {
-        pub(super) safe fn kqueue() -> c_int;
-        pub(in super::super) fn kevent(
-            kq: c_int,
-            changelist: *const event,
-            nchanges: c_int,
-            eventlist: *mut event,
-            nevents: c_int,
-            timeout: *const timespec,
-        ) -> c_int;
-    }
+    pub(super) fn kevent(
+        kq: c_int,
+        changelist: *const kevent,
+        nchanges: c_int,
+        eventlist: *mut kevent,
+        nevents: c_int,
+        timeout: *const timespec,
+    ) -> c_int;
 }
 
-pub(super) use ffi::kevent;
-
 pub(super) fn kqueue() -> io::Result<OwnedFd> {
-    let fd = ffi::kqueue();
+    let fd = open();
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -314,6 +314,8 @@ impl Inbox {
     fn tell(&mut self, error: FrameError) -> io::Error {
         self.more = false;
         self.told = true;
+        // It may have come behind the bytes that are refused.
+        self.failed = None;
         error.into()
     }
 

@@ -680,6 +680,23 @@ fn what_an_empty_queue_would_refuse_is_too_long_and_not_full() {
 }
 
 #[test]
+fn a_refused_frame_is_the_last_word_also_before_an_error_of_the_source() {
+    let mut bytes = stream(&[b"a"]);
+    bytes.extend_from_slice(&[0, 0, 0, 5]);
+    let mut source = Source::new([Give::Bytes(bytes), Give::Fail(ECONNRESET)]);
+    let mut reader = FrameReader::new(4);
+    assert_eq!(reader.read(&mut source).unwrap(), 9);
+    assert_eq!(take_all(&mut reader), [b"a"]);
+
+    for _ in 0..2 {
+        let error = reader.read(&mut source).unwrap_err();
+        assert_eq!(reason(&error), Some(FrameError::TooLong { length: 5, limit: 4 }));
+        assert!(!reader.has_more());
+    }
+    assert_eq!(source.calls, 2);
+}
+
+#[test]
 fn the_smallest_queue_has_room_for_an_empty_frame() {
     for limit in 0..=4 {
         let mut writer = FrameWriter::new().with_queue_limit(limit);

@@ -105,6 +105,9 @@ mod codec;
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 
+#[doc = include_str!("../docs/coming-from.md")]
+pub mod coming_from {}
+
 // Keeps the programs of the README compiling.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

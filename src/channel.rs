@@ -211,6 +211,29 @@ impl<T> fmt::Debug for Sender<T> {
 ///
 /// Clones send to the same receiver. The drop of the last one is reported to the poller, after which
 /// [`try_recv`](Receiver::try_recv) says `Disconnected`.
+///
+/// # Examples
+///
+/// A producer that is held up as long as the receiver is behind:
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let mut poller = amy::Poller::new()?;
+/// let (tx, rx) = poller.get_registrar().sync_channel(2)?;
+/// let producer = std::thread::spawn(move || (0..10).try_for_each(|i| tx.send(i)));
+///
+/// let mut received = Vec::new();
+/// while received.len() < 10 {
+///     for n in poller.wait(5000)? {
+///         assert_eq!(n.id, rx.get_id());
+///         received.extend(rx.try_iter());
+///     }
+/// }
+/// assert!(received.into_iter().eq(0..10));
+/// producer.join().unwrap().unwrap();
+/// # Ok(())
+/// # }
+/// ```
 pub struct SyncSender<T> {
     half: Half<T>,
 }
@@ -266,6 +289,10 @@ impl<T> SyncSender<T> {
     /// The message comes back: `Full` if there is no room, which with a bound of 0 is always, since
     /// a receiver on a poller is never blocked in a receive; `Disconnected` if the receiver or
     /// every poller is gone.
+    ///
+    /// # Examples
+    ///
+    /// See [`Registrar::sync_channel`](crate::Registrar::sync_channel).
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let Some(queue) = self.half.connected() else {
             return Err(TrySendError::Disconnected(message));
@@ -313,6 +340,39 @@ impl<T> fmt::Debug for SyncSender<T> {
 /// once, that the last sender is gone. It does so at every call, so one thread should both wait and
 /// receive. When the receiver is dropped no later `wait` reports it, and senders get their messages
 /// back.
+///
+/// # Examples
+///
+/// Some messages for each turn, until every sender is gone:
+///
+/// ```
+/// use std::sync::mpsc::TryRecvError;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut poller = amy::Poller::new()?;
+/// let (tx, rx) = poller.get_registrar().channel()?;
+/// for i in 0..5 {
+///     tx.send(i).unwrap();
+/// }
+/// drop(tx);
+///
+/// let mut received = Vec::new();
+/// 'all: loop {
+///     // Reported again for what was left, and at last for the end.
+///     assert_eq!(poller.wait(5000)?[0].id, rx.get_id());
+///     for _ in 0..2 {
+///         match rx.try_recv() {
+///             Ok(message) => received.push(message),
+///             Err(TryRecvError::Empty) => break,
+///             Err(TryRecvError::Disconnected) => break 'all,
+///         }
+///     }
+/// }
+/// assert_eq!(received, [0, 1, 2, 3, 4]);
+/// assert!(poller.wait(0)?.is_empty()); // the end is told until it was received
+/// # Ok(())
+/// # }
+/// ```
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
     /// Taken from the queue and not handed out yet. Empty in a bounded channel, where a message
@@ -332,6 +392,10 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// `Empty` if there is none now; `Disconnected` if there is none and the last sender is gone.
+    ///
+    /// # Examples
+    ///
+    /// See [`Receiver`].
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         if self.shared.bound.is_some() {
             return self.take_one();
@@ -355,6 +419,9 @@ impl<T> Receiver<T> {
     /// It ends where [`try_recv`](Receiver::try_recv) has none. With a sender that is faster than
     /// the receiver it goes on for as long; `take(n)` bounds the work of a turn, and what remains is
     /// reported by the next `wait`.
+    ///
+    /// It does not say whether it ended because the last sender is gone, and `wait` does not report
+    /// that again: if it matters, ask `try_recv` afterwards.
     #[must_use]
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter { receiver: self }

@@ -99,6 +99,28 @@ impl Interest {
 
     /// One notification, then silence until
     /// [`reregister`](crate::Registrar::reregister): whoever got it is the only owner until then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use amy::{Event, Poller};
+    /// use std::{io::Write, os::unix::net::UnixStream};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut poller = Poller::new()?;
+    /// let registrar = poller.get_registrar();
+    /// let (mut here, there) = UnixStream::pair()?;
+    /// let id = registrar.register(&there, Event::Read.once())?;
+    ///
+    /// here.write_all(b"a")?;
+    /// assert_eq!(poller.wait(5000)?[0].id, id);
+    /// here.write_all(b"b")?;
+    /// assert!(poller.wait(0)?.is_empty()); // whoever was told is at work
+    /// registrar.reregister(id, &there, Event::Read.once())?; // and now it is done
+    /// assert_eq!(poller.wait(5000)?[0].id, id);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub const fn once(mut self) -> Interest {
         self.once = true;
@@ -106,6 +128,29 @@ impl Interest {
     }
 
     /// Told at every `wait` for as long as the descriptor is ready (level-triggered).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use amy::{Event, Poller};
+    /// use std::net::{TcpListener, TcpStream};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut poller = Poller::new()?;
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// listener.set_nonblocking(true)?;
+    /// poller.get_registrar().register(&listener, Event::Read.level())?;
+    ///
+    /// let address = listener.local_addr()?;
+    /// let _clients = [TcpStream::connect(address)?, TcpStream::connect(address)?];
+    /// for _ in 0..2 {
+    ///     assert_eq!(poller.wait(5000)?.len(), 1);
+    ///     listener.accept()?; // one for each turn is enough
+    /// }
+    /// assert!(poller.wait(0)?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub const fn level(mut self) -> Interest {
         self.level = true;
@@ -113,6 +158,8 @@ impl Interest {
     }
 
     /// Out-of-band data is told as well, with [`Notification::is_priority`] set.
+    ///
+    /// Such as TCP's urgent byte, or a change of a GPIO in sysfs.
     #[must_use]
     pub const fn priority(mut self) -> Interest {
         self.priority = true;

@@ -211,6 +211,22 @@ impl Timer {
     ///
     /// Of a one-shot timer it tells whether it was told since the last call, as 1 or 0, and does
     /// not start it again; [`reset`](Timer::reset) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{thread, time::Duration};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut poller = amy::Poller::new()?;
+    /// let tick = poller.get_registrar().set_interval(1)?;
+    ///
+    /// thread::sleep(Duration::from_millis(5)); // kept from running
+    /// assert_eq!(poller.wait(5000)?.len(), 1); // one notification,
+    /// assert!(tick.arm() >= 5); // and a count
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn arm(&self) -> u64 {
         let mut deadlines = lock(&self.timers.deadlines);
         let ticks = deadlines.arm(self.slot, self.timers.now());
@@ -229,6 +245,22 @@ impl Timer {
     ///
     /// `InvalidInput` for an interval of zero; `BrokenPipe` if every poller is gone; else what the
     /// kernel said when its timer was set. In each case the timer goes on as before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut poller = amy::Poller::new()?;
+    /// let idle = poller.get_registrar().set_timeout(3_600_000)?;
+    ///
+    /// idle.reset(1)?; // sooner
+    /// assert_eq!(poller.wait(5000)?[0].id, idle.get_id());
+    ///
+    /// idle.reset(None)?; // not until it is reset again
+    /// assert!(poller.wait(5)?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reset(&self, timeout: impl Into<Timeout>) -> io::Result<()> {
         let now = self.timers.now();
         self.timers.hub.open()?;

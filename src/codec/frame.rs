@@ -125,6 +125,22 @@ impl FrameReader {
 
     /// The same, with so many bytes, at least 1, as the most that one `read` brings. It may
     /// bring less.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use amy::FrameReader;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut source = [0; 4 * 100].as_slice(); // a hundred empty frames
+    /// let mut reader = FrameReader::new(1024).with_read_budget(40);
+    ///
+    /// reader.read(&mut source)?;
+    /// assert!(reader.iter_mut().count() <= 10);
+    /// assert!(reader.has_more()); // come back after the others had their turn
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_read_budget(mut self, bytes: usize) -> FrameReader {
         self.inbox.set_budget(bytes);
@@ -141,7 +157,9 @@ impl FrameReader {
     /// after they were taken tells it without asking the source. If there are none, this `read` tells
     /// it, also if bytes came.
     ///
-    /// An interrupted source is asked again, though not for ever.
+    /// An interrupted source is asked again, though not for ever. A source that blocks is asked again,
+    /// too, after a whole message came; with one, use
+    /// [`read_until_short`](FrameReader::read_until_short).
     ///
     /// # Errors
     ///
@@ -533,6 +551,30 @@ impl FrameWriter {
     /// Any error of the sink itself but `WouldBlock` and `Interrupted`, as it is; `WriteZero` if it
     /// takes nothing; `InvalidData` if it claims to have written more than there was. From then on the
     /// writer is broken, and each call returns an error of the same kind, code and text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use amy::FrameWriter;
+    /// use std::{io::Read, os::unix::net::UnixStream};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (mut sock, mut peer) = UnixStream::pair()?;
+    /// sock.set_nonblocking(true)?;
+    /// let mut writer = FrameWriter::new();
+    /// writer.push(vec![7; 4 << 20]).unwrap();
+    ///
+    /// assert!(!writer.flush(&mut sock)?); // more than the socket takes at once
+    /// assert!(!writer.is_writable() && writer.queued_bytes() > 0);
+    /// peer.read_exact(&mut [0; 1000])?; // now a poller would say `Write`
+    /// # let mut all = vec![0; (4 << 20) + 4 - 1000];
+    /// # let reader = std::thread::spawn(move || peer.read_exact(&mut all));
+    /// while !writer.flush(&mut sock)? {}
+    /// assert_eq!(writer.sent_bytes(), (4 << 20) + 4);
+    /// # reader.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn flush<S: Write + ?Sized>(&mut self, sink: &mut S) -> io::Result<bool> {
         if let Some(broken) = &self.broken {
             return Err(broken.again());

@@ -311,3 +311,23 @@ fn the_tests_say_which_promise_they_hold() {
         assert!(name == "main" || main.contains(&format!("mod {name};")), "{name} is not run");
     }
 }
+
+#[test]
+fn each_promise_leads_to_its_tests() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lib = fs::read_to_string(root().join("lib.rs")).unwrap();
+    let page = lib.replace("\n//!", " ");
+    let (_, promises) = page.split_once("# Promises").unwrap();
+    let (promises, _) = promises.split_once("Not promised").unwrap();
+    let promises: Vec<&str> = promises.split("**").skip(2).step_by(2).collect();
+    assert_eq!(promises.len(), 14);
+    for promise in promises {
+        let (_, tests) = promise.split_once("*Tests:").expect("the tests of a promise");
+        for name in words(tests.split(';').next().unwrap()).filter(|&word| word != "rs") {
+            let link = format!("//! [{name}.rs]: ");
+            let line = lib.lines().find(|line| line.starts_with(&link)).expect(name);
+            let (_, path) = line.split_once("/blob/HEAD/").expect(name);
+            assert!(repository.join(path).is_file(), "{path} is not there");
+        }
+    }
+}

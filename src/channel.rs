@@ -142,8 +142,8 @@ impl<T> Drop for Half<T> {
 /// The sending half of an unbounded channel, made by
 /// [`Registrar::channel`](crate::Registrar::channel).
 ///
-/// Clones send to the same receiver. The drop of the last one is reported to the poller, after which
-/// [`try_recv`](Receiver::try_recv) says `Disconnected`.
+/// Clones send to the same receiver. The drop of the last one is reported to the poller, after
+/// which [`try_recv`](Receiver::try_recv) says `Disconnected`.
 pub struct Sender<T> {
     half: Half<T>,
 }
@@ -209,8 +209,8 @@ impl<T> fmt::Debug for Sender<T> {
 /// The sending half of a bounded channel, made by
 /// [`Registrar::sync_channel`](crate::Registrar::sync_channel).
 ///
-/// Clones send to the same receiver. The drop of the last one is reported to the poller, after which
-/// [`try_recv`](Receiver::try_recv) says `Disconnected`.
+/// Clones send to the same receiver. The drop of the last one is reported to the poller, after
+/// which [`try_recv`](Receiver::try_recv) says `Disconnected`.
 ///
 /// # Examples
 ///
@@ -417,8 +417,8 @@ impl<T> Receiver<T> {
     /// The messages that are there now, each received when it is asked for.
     ///
     /// It ends where [`try_recv`](Receiver::try_recv) has none. With a sender that is faster than
-    /// the receiver it goes on for as long; `take(n)` bounds the work of a turn, and what remains is
-    /// reported by the next `wait`.
+    /// the receiver it goes on for as long; `take(n)` bounds the work of a turn, and what remains
+    /// is reported by the next `wait`.
     ///
     /// It does not say whether it ended because the last sender is gone, and `wait` does not report
     /// that again: if it matters, ask `try_recv` afterwards.

@@ -15,7 +15,8 @@ const LAST: usize = {
 };
 
 global! {
-    // One counter for the process, so that an id says which registration it is, whatever the poller.
+    // One counter for the process, so that an id says which registration it is, whatever the
+    // poller.
     static IDS: Ids = Ids { next: AtomicUsize::new(1) };
 }
 

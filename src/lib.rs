@@ -89,16 +89,16 @@
 //! # When to use something else
 //!
 //! * You want async: tokio has everything, at its price.
-//! * You want readiness and nothing else, or Windows: mio and polling. [Coming from](coming_from) sets
-//!   their calls beside amy's.
+//! * You want readiness and nothing else, or Windows: mio and polling. [Coming from](coming_from)
+//!   sets their calls beside amy's.
 //! * You want an event loop with callbacks: calloop.
 //! * Your server has a hundred connections: a thread each, blocking, is simplest.
 //!
 //! # Platforms
 //!
 //! Linux with epoll; macOS and the BSDs with kqueue. The promises are the same on all of them.
-//! [README.md] says what has been run where, [portability.md] how systems differ, [design.md] why amy
-//! is as it is, and [performance.md] what it costs. Rust 1.85 or newer.
+//! [README.md] says what has been run where, [portability.md] how systems differ, [design.md] why
+//! amy is as it is, and [performance.md] what it costs. Rust 1.85 or newer.
 //!
 //! [README.md]: https://github.com/andrewjstone/amy/blob/HEAD/README.md
 //! [portability.md]: https://github.com/andrewjstone/amy/blob/HEAD/docs/portability.md

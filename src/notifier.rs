@@ -3,9 +3,10 @@
 //! # The handshake
 //!
 //! Any number of threads notify, any number wait on one kernel queue, and a write to the kernel is
-//! worth avoiding: it is needed only if somebody sleeps whom nobody has woken yet. Two promises make
-//! that delicate. A notification that has returned is told without the help of any other thread,
-//! also if another notifier stalls half-way; and nobody sleeps while something is to be told.
+//! worth avoiding: it is needed only if somebody sleeps whom nobody has woken yet. Two promises
+//! make that delicate. A notification that has returned is told without the help of any other
+//! thread, also if another notifier stalls half-way; and nobody sleeps while something is to be
+//! told.
 //!
 //! There is one word for each notifier and one for all of them:
 //!
@@ -37,29 +38,30 @@
 //! then wakes one of those who still sleep.
 //!
 //! **WOKEN may be trusted.** It is set after a write returned, and only if no edge was taken (the
-//! epoch) since the writer looked. So while it is set, either the edge is still in the kernel, which
-//! gives it to a sleeper or to the next who asks, or somebody has taken it and has yet to do step 4.
-//! Either way a thread will do step 4 and then look at the list, in step 5; and a notifier that finds
-//! WOKEN had its node on the list before that. Without the epoch, a writer that stalls between writing
-//! and setting WOKEN would set it for an edge long gone, and nobody would write for those who sleep
-//! now. It matters that it is whoever *took* the edge that does step 4, also if it only looked and did
-//! not sleep: the kernel gives an edge to the first who asks, not to the one whom it woke.
+//! epoch) since the writer looked. So while it is set, either the edge is still in the kernel,
+//! which gives it to a sleeper or to the next who asks, or somebody has taken it and has yet to do
+//! step 4. Either way a thread will do step 4 and then look at the list, in step 5; and a notifier
+//! that finds WOKEN had its node on the list before that. Without the epoch, a writer that stalls
+//! between writing and setting WOKEN would set it for an edge long gone, and nobody would write for
+//! those who sleep now. It matters that it is whoever *took* the edge that does step 4, also if it
+//! only looked and did not sleep: the kernel gives an edge to the first who asks, not to the one
+//! whom it woke.
 //!
-//! **Nobody depends on a stalled thread.** Each flag is set after the fact that it stands for: LISTED
-//! and ON_LIST after the node is on the list, WOKEN after the write. A notifier that does not find the
-//! flag does the work itself, whoever else may be about to. The one thing it can wait for is the lock
-//! of the list, and nothing is done under that lock but pushing and popping: no system call, no
-//! allocation in notifying, no user's code.
+//! **Nobody depends on a stalled thread.** Each flag is set after the fact that it stands for:
+//! LISTED and ON_LIST after the node is on the list, WOKEN after the write. A notifier that does
+//! not find the flag does the work itself, whoever else may be about to. The one thing it can wait
+//! for is the lock of the list, and nothing is done under that lock but pushing and popping: no
+//! system call, no allocation in notifying, no user's code.
 //!
-//! **Reading `state` instead of modifying it** is enough in step 3 where the flag is set already, and
-//! spares a burst of senders from fighting over the word. The node was put on the list under its
-//! lock, by this thread or by one whose setting of ON_LIST this one has read; so the read cannot
-//! return a state older than the last clearing of the list before that, and any waiter that went past
-//! the list later has seen the node.
+//! **Reading `state` instead of modifying it** is enough in step 3 where the flag is set already,
+//! and spares a burst of senders from fighting over the word. The node was put on the list under
+//! its lock, by this thread or by one whose setting of ON_LIST this one has read; so the read
+//! cannot return a state older than the last clearing of the list before that, and any waiter that
+//! went past the list later has seen the node.
 //!
-//! The descriptor of a poller can also wait inside another loop. Then somebody sleeps at all times as
-//! far as anyone here can know: EXTERNAL stands for that sleeper, and a `wait` that leaves anything on
-//! the list, told or not, does step 6.
+//! The descriptor of a poller can also wait inside another loop. Then somebody sleeps at all times
+//! as far as anyone here can know: EXTERNAL stands for that sleeper, and a `wait` that leaves
+//! anything on the list, told or not, does step 6.
 
 use crate::{
     id,
@@ -82,7 +84,8 @@ const WOKEN: u64 = 1 << 21;
 const EXTERNAL: u64 = 1 << 22;
 /// The last poller is gone.
 const CLOSED: u64 = 1 << 23;
-/// The epoch is all that is left: 40 bits. To be fooled, a writer must stall for exactly 2^40 edges.
+/// The epoch is all that is left: 40 bits. To be fooled, a writer must stall for exactly 2^40
+/// edges.
 const ONE_EPOCH: u64 = 1 << 24;
 
 /// What pollers and everything that notifies them share.

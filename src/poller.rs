@@ -24,7 +24,8 @@ const DEFAULT_CAPACITY: usize = 1024;
 /// notifiers.
 ///
 /// It can move to the thread that is to wait. [`try_clone`](Poller::try_clone) gives a second one
-/// that waits on the same things. When the last of them is dropped, registrars and senders are told.
+/// that waits on the same things. When the last of them is dropped, registrars and senders are
+/// told.
 ///
 /// # Portability
 ///
@@ -43,8 +44,8 @@ const DEFAULT_CAPACITY: usize = 1024;
 /// * **`fork`.** epoll is shared with the child, which can take what was meant for the parent; a
 ///   kqueue is not there in the child. Do not use or drop a poller in a child that has not called
 ///   `exec`.
-/// * **Hints.** The `is_*` methods of [`Notification`] know less on kqueue where only one of reading
-///   and writing was asked for.
+/// * **Hints.** The `is_*` methods of [`Notification`] know less on kqueue where only one of
+///   reading and writing was asked for.
 ///
 /// The repository's `docs/portability.md` has the whole list.
 ///
@@ -84,8 +85,8 @@ impl Poller {
     /// # Errors
     ///
     /// What the kernel said, with its code: it has to make a queue, something to wake it and a
-    /// timer (on Linux an epoll descriptor, an eventfd and a timerfd, all close-on-exec), and may be
-    /// out of descriptors (`EMFILE`, `ENFILE`) or memory (`ENOMEM`). Nothing is left behind.
+    /// timer (on Linux an epoll descriptor, an eventfd and a timerfd, all close-on-exec), and may
+    /// be out of descriptors (`EMFILE`, `ENFILE`) or memory (`ENOMEM`). Nothing is left behind.
     ///
     /// # Examples
     ///
@@ -173,10 +174,10 @@ impl Poller {
     /// Waits until something is ready or `timeout` has passed: milliseconds, a
     /// [`Duration`], or `None` for ever.
     ///
-    /// The batch is empty only if the timeout has passed, in full. Signals do not end the wait, nor do
-    /// registrations, timers and channels made by other threads in the meantime, although they take
-    /// effect. Times below a millisecond are kept; longer than a few centuries is for ever. Zero only
-    /// looks.
+    /// The batch is empty only if the timeout has passed, in full. Signals do not end the wait, nor
+    /// do registrations, timers and channels made by other threads in the meantime, although they
+    /// take effect. Times below a millisecond are kept; longer than a few centuries is for ever.
+    /// Zero only looks.
     ///
     /// The notifications are in the poller's own buffer and stay until the next call; nothing is
     /// allocated once that buffer has grown to what is needed. Each can be copied out and sent to
@@ -225,8 +226,8 @@ impl Poller {
                 self.sleep(&mut patience)?
             };
             self.collect(inner.alarm);
-            // A wake for what was told already, or an alarm for a timer that is gone, took room from
-            // descriptors that are ready: looks again.
+            // A wake for what was told already, or an alarm for a timer that is gone, took room
+            // from descriptors that are ready: looks again.
             let crowded = inner != Inner::default();
             let over = patience.is_over() && !crowded;
             if !self.batch.is_empty() || over || seeded!("a spurious return ends a wait") {
@@ -284,8 +285,9 @@ impl Poller {
 /// The poller inside another loop: its descriptor is readable whenever `wait(0)` would return
 /// something, timers, channels and notifiers included.
 ///
-/// It may also be readable when there is nothing. Nobody but [`wait`](Poller::wait) may read from it or
-/// change it. From the first call on, a notification for a poller that does not sleep costs a write.
+/// It may also be readable when there is nothing. Nobody but [`wait`](Poller::wait) may read from
+/// it or change it. From the first call on, a notification for a poller that does not sleep costs a
+/// write.
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.hub().watch_from_outside();
@@ -321,8 +323,8 @@ fn or_interrupted(inner: io::Result<Inner>) -> io::Result<Inner> {
     }
 }
 
-/// A look does not sleep, so it can be made again until it was not interrupted; a caller for whom it
-/// found nothing would not look a second time.
+/// A look does not sleep, so it can be made again until it was not interrupted; a caller for whom
+/// it found nothing would not look a second time.
 fn uninterrupted(mut look: impl FnMut() -> io::Result<Inner>) -> io::Result<Inner> {
     loop {
         match look() {

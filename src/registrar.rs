@@ -57,24 +57,25 @@ impl Registrar {
     /// Has readiness of `fd` reported, and returns the id under which that is done.
     ///
     /// `fd` is anything with a descriptor that the kernel can poll; it should be non-blocking. It
-    /// stays the caller's: it is neither read, written nor closed. What is ready already is reported
-    /// at once. Reports are edge-triggered, unless [`Interest`] asks otherwise: one for each time
-    /// that the descriptor becomes ready, so read or write until `WouldBlock`. The id was never used
-    /// before in this process, and never will be again.
+    /// stays the caller's: it is neither read, written nor closed. What is ready already is
+    /// reported at once. Reports are edge-triggered, unless [`Interest`] asks otherwise: one for
+    /// each time that the descriptor becomes ready, so read or write until `WouldBlock`. The id was
+    /// never used before in this process, and never will be again.
     ///
-    /// Deregister before the descriptor is closed. If it is only closed, the kernel forgets it, unless
-    /// a duplicate of it lives (`try_clone`, a child process): then its id goes on being reported.
+    /// Deregister before the descriptor is closed. If it is only closed, the kernel forgets it,
+    /// unless a duplicate of it lives (`try_clone`, a child process): then its id goes on being
+    /// reported.
     ///
     /// # Errors
     ///
-    /// The kernel's error, untouched, and nothing is registered: `AlreadyExists` if `fd` is registered
-    /// with this poller (its first registration goes on; a kqueue [cannot
-    /// tell](crate::Poller#portability)); `PermissionDenied` (`EPERM`) if it cannot be
-    /// polled, such as a regular file or a directory; `StorageFull` (`ENOSPC`) at the limit of
-    /// `fs.epoll.max_user_watches`; `OutOfMemory`; `InvalidInput` or `ELOOP` (for which
-    /// there is no stable kind) if it is a poller that waits for this one, or one in too deep a nest. `BrokenPipe` if every poller is
-    /// gone; `QuotaExceeded` if all ids are used up, which takes 2^32 registrations on a 32-bit system
-    /// and centuries on others.
+    /// The kernel's error, untouched, and nothing is registered: `AlreadyExists` if `fd` is
+    /// registered with this poller (its first registration goes on; a kqueue [cannot
+    /// tell](crate::Poller#portability)); `PermissionDenied` (`EPERM`) if it cannot be polled, such
+    /// as a regular file or a directory; `StorageFull` (`ENOSPC`) at the limit of
+    /// `fs.epoll.max_user_watches`; `OutOfMemory`; `InvalidInput` or `ELOOP` (for which there is no
+    /// stable kind) if it is a poller that waits for this one, or one in too deep a nest.
+    /// `BrokenPipe` if every poller is gone; `QuotaExceeded` if all ids are used up, which takes
+    /// 2^32 registrations on a 32-bit system and centuries on others.
     ///
     /// # Examples
     ///
@@ -114,14 +115,14 @@ impl Registrar {
     /// This is also how a [`once`](crate::Event::once) registration is told again, and how to come
     /// back to a descriptor that was left before `WouldBlock`.
     ///
-    /// The id must be the one that `fd` was registered under: there is no table in which to look it up,
-    /// so another id is believed, and reported from then on.
+    /// The id must be the one that `fd` was registered under: there is no table in which to look it
+    /// up, so another id is believed, and reported from then on.
     ///
     /// # Errors
     ///
-    /// `NotFound` if `fd` is not registered with this poller; `InvalidInput` for an id that was never
-    /// handed out by a registrar (0, say); else the kernel's error, untouched. In each case the
-    /// registration is as before. `BrokenPipe` if every poller is gone.
+    /// `NotFound` if `fd` is not registered with this poller; `InvalidInput` for an id that was
+    /// never handed out by a registrar (0, say); else the kernel's error, untouched. In each case
+    /// the registration is as before. `BrokenPipe` if every poller is gone.
     ///
     /// # Examples
     ///
@@ -159,8 +160,8 @@ impl Registrar {
     /// Ends the reports of `fd`, which is lent (`deregister(&socket)`) or given away
     /// (`deregister(socket)`, which closes it when done).
     ///
-    /// No `wait` that starts after this returned reports its id. A batch that was returned before, or
-    /// is on its way in another thread, may hold it: ignore ids that you do not know.
+    /// No `wait` that starts after this returned reports its id. A batch that was returned before,
+    /// or is on its way in another thread, may hold it: ignore ids that you do not know.
     ///
     /// # Errors
     ///
@@ -193,14 +194,14 @@ impl Registrar {
     /// Sets a timer that is told once, `timeout` after this call: milliseconds, a
     /// [`Duration`](std::time::Duration), or `None` for never, until [`Timer::reset`].
     ///
-    /// It is told by the first `wait` after that, and never before. Zero is told by the next `wait`.
-    /// It runs on the monotonic clock, which stops while the machine is suspended. Dropping the
-    /// [`Timer`] cancels it. No descriptor is created, and the poller is not woken.
+    /// It is told by the first `wait` after that, and never before. Zero is told by the next
+    /// `wait`. It runs on the monotonic clock, which stops while the machine is suspended. Dropping
+    /// the [`Timer`] cancels it. No descriptor is created, and the poller is not woken.
     ///
     /// # Errors
     ///
-    /// `BrokenPipe` if every poller is gone; `QuotaExceeded` if ids or timers (2^32) have run out; else
-    /// what the kernel said when its timer was set. Nothing is left behind.
+    /// `BrokenPipe` if every poller is gone; `QuotaExceeded` if ids or timers (2^32) have run out;
+    /// else what the kernel said when its timer was set. Nothing is left behind.
     ///
     /// # Examples
     ///

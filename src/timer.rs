@@ -1,8 +1,8 @@
 //! Deadlines, soonest first. Late when the poller is busy; early never.
 //!
 //! All timers of a poller share the one alarm of its queue. The alarm is set by the thread that
-//! sets a timer, and only if the timer is now the soonest and somebody sleeps; a waiter that goes to
-//! sleep sets it otherwise. So an ordinary `set` or `cancel` is a heap operation and no more.
+//! sets a timer, and only if the timer is now the soonest and somebody sleeps; a waiter that goes
+//! to sleep sets it otherwise. So an ordinary `set` or `cancel` is a heap operation and no more.
 //!
 //! That nobody sleeps past a deadline rests on the word of the handshake ([`Hub::someone_sleeps`]):
 //! a setter stores the deadline and then modifies the word, a sleeper modifies the word and then
@@ -90,8 +90,8 @@ impl Timers {
         Some(Duration::from_nanos(deadlines.soonest().saturating_sub(self.now())))
     }
 
-    /// To be called when a `wait` is over. If another loop watches the queue the alarm must be set: the
-    /// loop does not know the deadline, and comes back only when the queue says so.
+    /// To be called when a `wait` is over. If another loop watches the queue the alarm must be set:
+    /// the loop does not know the deadline, and comes back only when the queue says so.
     pub(crate) fn after_wait(&self) {
         let unset = self.next.load(Ordering::Acquire) < self.armed.load(Ordering::Acquire);
         if unset && self.hub.is_watched() && self.rearrange().is_err() {
@@ -352,7 +352,8 @@ struct Slot {
     place: u32,
 }
 
-/// How many children a place in the heap has. Four are side by side in memory, and halve the height.
+/// How many children a place in the heap has. Four are side by side in memory, and halve the
+/// height.
 const CHILDREN: usize = 4;
 
 impl Deadlines {

@@ -37,16 +37,16 @@ const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
 /// Reads messages that are each preceded by their length, over any [`Read`] that does not block.
 ///
 /// On the wire, a frame is four bytes that say how long the message is, the most significant first,
-/// and then the message. An empty message is a message. What comes out depends only on the bytes, not
-/// on how they were split, delayed or interrupted.
+/// and then the message. An empty message is a message. What comes out depends only on the bytes,
+/// not on how they were split, delayed or interrupted.
 ///
 /// The reader does not hold the socket: it is lent at each call. Lending another one than before
 /// mixes two streams, which cannot be noticed here.
 ///
 /// # Reading under edge triggering
 ///
-/// One call of [`read`](FrameReader::read) brings at most 64 KiB or so, in order that one peer cannot
-/// keep the thread for itself. So call it again until it has nothing more:
+/// One call of [`read`](FrameReader::read) brings at most 64 KiB or so, in order that one peer
+/// cannot keep the thread for itself. So call it again until it has nothing more:
 ///
 /// ```
 /// # use amy::FrameReader;
@@ -64,8 +64,8 @@ const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
 /// # }
 /// ```
 ///
-/// `while reader.read(&mut sock)? > 0 { .. }` around the `for` does the same, at the price of one more
-/// attempt to read. To be fair to other connections, read once per turn, and if
+/// `while reader.read(&mut sock)? > 0 { .. }` around the `for` does the same, at the price of one
+/// more attempt to read. To be fair to other connections, read once per turn, and if
 /// [`has_more`](FrameReader::has_more), remember the id and come back after the others had theirs;
 /// [`Registrar::reregister`](crate::Registrar::reregister) can do the remembering, since it reports
 /// again what is ready.
@@ -153,12 +153,12 @@ impl FrameReader {
     /// `Ok(0)` means that nothing came: either the source has nothing now, or there are messages in
     /// hand that have to be taken first. [`has_more`](FrameReader::has_more) tells which.
     ///
-    /// Complete messages come before any error. What follows them is remembered, and the first `read`
-    /// after they were taken tells it without asking the source. If there are none, this `read` tells
-    /// it, also if bytes came.
+    /// Complete messages come before any error. What follows them is remembered, and the first
+    /// `read` after they were taken tells it without asking the source. If there are none, this
+    /// `read` tells it, also if bytes came.
     ///
-    /// An interrupted source is asked again, though not for ever. A source that blocks is asked again,
-    /// too, after a whole message came; with one, use
+    /// An interrupted source is asked again, though not for ever. A source that blocks is asked
+    /// again, too, after a whole message came; with one, use
     /// [`read_until_short`](FrameReader::read_until_short).
     ///
     /// # Errors
@@ -169,23 +169,26 @@ impl FrameReader {
     /// * `InvalidData`: a message is longer than the limit; or the source is broken, and claims to
     ///   have read more than was asked for.
     ///
-    /// And any error of the source itself but `WouldBlock` and `Interrupted`, as it is and once. What
-    /// was received stays, and the next call asks the source again.
+    /// And any error of the source itself but `WouldBlock` and `Interrupted`, as it is and once.
+    /// What was received stays, and the next call asks the source again.
     pub fn read<S: Read + ?Sized>(&mut self, source: &mut S) -> io::Result<usize> {
         self.inbox.read(&mut self.cut, source, Drained::WouldBlock)
     }
 
-    /// As [`read`](FrameReader::read), but a source that gives less than it was asked for is taken to
-    /// be drained: mostly one system call instead of two.
+    /// As [`read`](FrameReader::read), but a source that gives less than it was asked for is taken
+    /// to be drained: mostly one system call instead of two.
     ///
     /// This is right for stream sockets, and only as long as the peer has not closed: an end that
-    /// came together with the last bytes is not reported a second time under edge triggering. So ask
-    /// the notification:
+    /// came together with the last bytes is not reported a second time under edge triggering. So
+    /// ask the notification:
     ///
     /// ```
     /// # use amy::{FrameReader, Notification};
-    /// # use std::{io, net::TcpStream};
-    /// # fn serve(n: Notification, reader: &mut FrameReader, sock: &mut TcpStream) -> io::Result<()> {
+    /// # fn serve(
+    /// #     n: Notification,
+    /// #     reader: &mut FrameReader,
+    /// #     sock: &mut std::net::TcpStream,
+    /// # ) -> std::io::Result<()> {
     /// if n.is_read_closed() {
     ///     reader.read(sock)?;
     /// } else {
@@ -202,11 +205,11 @@ impl FrameReader {
         self.inbox.read(&mut self.cut, source, Drained::Short)
     }
 
-    /// The complete messages in hand. Each is given once, and is removed by that; those that are not
-    /// taken stay.
+    /// The complete messages in hand. Each is given once, and is removed by that; those that are
+    /// not taken stay.
     ///
-    /// Nothing is copied: a message borrows the reader. To keep messages, or to send them to another
-    /// thread, use [`take_frames`](FrameReader::take_frames).
+    /// Nothing is copied: a message borrows the reader. To keep messages, or to send them to
+    /// another thread, use [`take_frames`](FrameReader::take_frames).
     #[inline]
     pub fn iter_mut(&mut self) -> FrameIter<'_> {
         let limit = self.cut.limit;
@@ -244,9 +247,9 @@ impl FrameReader {
         OwnedFrames { rest: self.inbox.take(complete) }
     }
 
-    /// Whether another `read` may bring something without a further notification: bytes, or the news
-    /// of an end or an error. If not, the last `read` drained the source, and the reader gives up
-    /// what it no longer needs: without anything in hand it holds no buffer then.
+    /// Whether another `read` may bring something without a further notification: bytes, or the
+    /// news of an end or an error. If not, the last `read` drained the source, and the reader gives
+    /// up what it no longer needs: without anything in hand it holds no buffer then.
     #[must_use]
     pub fn has_more(&mut self) -> bool {
         self.inbox.has_more_or_rest() || (self.refuses_next() && !self.inbox.is_told())
@@ -399,8 +402,8 @@ impl fmt::Debug for OwnedFrames {
 /// Queues messages, each preceded by its length, and writes them over any [`Write`] that does not
 /// block.
 ///
-/// The wire format is that of [`FrameReader`]. Many short messages leave in one write; long ones are
-/// not copied. The writer does not hold the socket: it is lent at each call.
+/// The wire format is that of [`FrameReader`]. Many short messages leave in one write; long ones
+/// are not copied. The writer does not hold the socket: it is lent at each call.
 ///
 /// # Memory
 ///
@@ -410,9 +413,9 @@ impl fmt::Debug for OwnedFrames {
 ///
 /// # After an error
 ///
-/// What the sink took is always a beginning of what was queued; after an error it cannot be known how
-/// much of that the peer will see, and nothing is sent a second time. So the writer is broken from
-/// then on, and says the same at each call. [`sent_bytes`](FrameWriter::sent_bytes) and
+/// What the sink took is always a beginning of what was queued; after an error it cannot be known
+/// how much of that the peer will see, and nothing is sent a second time. So the writer is broken
+/// from then on, and says the same at each call. [`sent_bytes`](FrameWriter::sent_bytes) and
 /// [`queued_bytes`](FrameWriter::queued_bytes) say how far it came.
 ///
 /// # Examples
@@ -461,16 +464,16 @@ impl FrameWriter {
         }
     }
 
-    /// The same, but messages of more than `bytes` are refused; without this, only those whose length
-    /// does not fit into four bytes.
+    /// The same, but messages of more than `bytes` are refused; without this, only those whose
+    /// length does not fit into four bytes.
     #[must_use]
     pub fn with_max_frame_size(mut self, bytes: u32) -> FrameWriter {
         self.frame_limit = bytes;
         self
     }
 
-    /// The same, with so many bytes, at least 4, as the most that may wait, each message's length of
-    /// four bytes included.
+    /// The same, with so many bytes, at least 4, as the most that may wait, each message's length
+    /// of four bytes included.
     #[must_use]
     pub fn with_queue_limit(mut self, bytes: usize) -> FrameWriter {
         self.queue_limit = bytes.max(HEADER);
@@ -549,8 +552,8 @@ impl FrameWriter {
     /// # Errors
     ///
     /// Any error of the sink itself but `WouldBlock` and `Interrupted`, as it is; `WriteZero` if it
-    /// takes nothing; `InvalidData` if it claims to have written more than there was. From then on the
-    /// writer is broken, and each call returns an error of the same kind, code and text.
+    /// takes nothing; `InvalidData` if it claims to have written more than there was. From then on
+    /// the writer is broken, and each call returns an error of the same kind, code and text.
     ///
     /// # Examples
     ///
@@ -599,12 +602,12 @@ impl FrameWriter {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the message is too long, `QuotaExceeded` if the queue is full: nothing of it
-    /// was queued, nothing was written, and the writer goes on unharmed. The message comes back
+    /// `InvalidInput` if the message is too long, `QuotaExceeded` if the queue is full: nothing of
+    /// it was queued, nothing was written, and the writer goes on unharmed. The message comes back
     /// through [`io::Error::downcast`] as a [`Refused<Vec<u8>>`](Refused).
     ///
-    /// Else as [`flush`](FrameWriter::flush). The data of that call is then part of what was queued,
-    /// unless the writer was broken before.
+    /// Else as [`flush`](FrameWriter::flush). The data of that call is then part of what was
+    /// queued, unless the writer was broken before.
     ///
     /// # Examples
     ///
@@ -731,8 +734,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// `InvalidInput` if the message is too long, `QuotaExceeded` if the queue is full, `BrokenPipe`
-    /// if the writer is broken.
+    /// `InvalidInput` if the message is too long, `QuotaExceeded` if the queue is full,
+    /// `BrokenPipe` if the writer is broken.
     const fn kind(self) -> ErrorKind {
         match self {
             Refusal::TooLong { .. } => ErrorKind::InvalidInput,

@@ -12,8 +12,9 @@
 //! drained: if little is left in hand, that moves into a buffer of its own size. So what a reader
 //! holds follows what it received; while it is known that more is there, it keeps what it has.
 //!
-//! Nothing can be given back when the last message was taken: the messages borrow the buffer, and may
-//! outlive the iterator that gave them. Whoever asks next whether there is more, or reads, does it.
+//! Nothing can be given back when the last message was taken: the messages borrow the buffer, and
+//! may outlive the iterator that gave them. Whoever asks next whether there is more, or reads, does
+//! it.
 
 use super::spare::{self, CHUNK};
 use std::{
@@ -32,8 +33,8 @@ const OFFER_LEAST: usize = 2 * 1024;
 /// How often in a row a source may be interrupted before `read` returns.
 pub(super) const INTERRUPTIONS: u32 = 16;
 
-/// Why a [`FrameReader`](crate::FrameReader) or a [`LineReader`](crate::LineReader) has nothing more
-/// to give: what the peer did, in numbers.
+/// Why a [`FrameReader`](crate::FrameReader) or a [`LineReader`](crate::LineReader) has nothing
+/// more to give: what the peer did, in numbers.
 ///
 /// `read` wraps it into an [`io::Error`], and says the same at each later call.
 ///
@@ -71,7 +72,8 @@ pub enum FrameError {
         /// What the reader accepts.
         limit: u32,
     },
-    /// The source claims to have read more than it had room for (`InvalidData`). None of it is shown.
+    /// The source claims to have read more than it had room for (`InvalidData`). None of it is
+    /// shown.
     Overclaimed {
         /// What the source returned.
         claimed: usize,

@@ -11,10 +11,10 @@ use std::{
 
 /// Reads lines, over any [`Read`] that does not block.
 ///
-/// A line ends with `\n`; a `\r` right before it belongs to the end, not to the line. A `\r` anywhere
-/// else, and any other byte, is part of a line. The last line of a stream needs no end, and then
-/// nothing is cut off from it; if it is empty, it is no line. What comes out depends only on the
-/// bytes, not on how they were split, delayed or interrupted.
+/// A line ends with `\n`; a `\r` right before it belongs to the end, not to the line. A `\r`
+/// anywhere else, and any other byte, is part of a line. The last line of a stream needs no end,
+/// and then nothing is cut off from it; if it is empty, it is no line. What comes out depends only
+/// on the bytes, not on how they were split, delayed or interrupted.
 ///
 /// A line longer than the limit becomes one error among the lines, as soon as it is known to be too
 /// long. Nothing of it is kept, what follows up to its end is dropped as it comes in, and the lines
@@ -60,12 +60,12 @@ impl LineReader {
     /// Reads until the source has nothing more or the budget is spent, and returns how many bytes
     /// came.
     ///
-    /// `Ok(0)` means that nothing came: either the source has nothing now, or there are lines in hand
-    /// that have to be taken first. [`has_more`](LineReader::has_more) tells which.
+    /// `Ok(0)` means that nothing came: either the source has nothing now, or there are lines in
+    /// hand that have to be taken first. [`has_more`](LineReader::has_more) tells which.
     ///
-    /// Lines come before any error: what follows them is remembered, and the first `read` after they
-    /// were taken tells it without asking the source. At the end of the stream, a last line without
-    /// an end is a line.
+    /// Lines come before any error: what follows them is remembered, and the first `read` after
+    /// they were taken tells it without asking the source. At the end of the stream, a last line
+    /// without an end is a line.
     ///
     /// An interrupted source is asked again, though not for ever.
     ///
@@ -75,14 +75,14 @@ impl LineReader {
     /// * `BrokenPipe`: the stream ended.
     /// * `InvalidData`: the source is broken, and claims to have read more than was asked for.
     ///
-    /// And any error of the source itself but `WouldBlock` and `Interrupted`, as it is and once. What
-    /// was received stays, and the next call asks the source again.
+    /// And any error of the source itself but `WouldBlock` and `Interrupted`, as it is and once.
+    /// What was received stays, and the next call asks the source again.
     pub fn read<S: Read + ?Sized>(&mut self, source: &mut S) -> io::Result<usize> {
         self.inbox.read(&mut self.cut, source, Drained::WouldBlock)
     }
 
-    /// As [`read`](LineReader::read), but a source that gives less than it was asked for is taken to
-    /// be drained. When that is right is told at
+    /// As [`read`](LineReader::read), but a source that gives less than it was asked for is taken
+    /// to be drained. When that is right is told at
     /// [`FrameReader::read_until_short`](crate::FrameReader::read_until_short).
     ///
     /// # Errors
@@ -128,9 +128,9 @@ impl LineReader {
         LineBytesIter { rest, taken, cut: &mut self.cut, ended }
     }
 
-    /// Whether another `read` may bring something without a further notification: bytes, or the news
-    /// of an end or an error. If not, the last `read` drained the source, and the reader gives up
-    /// what it no longer needs: without anything in hand it holds no buffer then.
+    /// Whether another `read` may bring something without a further notification: bytes, or the
+    /// news of an end or an error. If not, the last `read` drained the source, and the reader gives
+    /// up what it no longer needs: without anything in hand it holds no buffer then.
     #[must_use]
     pub fn has_more(&mut self) -> bool {
         self.inbox.has_more_or_rest()

@@ -1,8 +1,8 @@
 //! What a writer has queued and no sink has taken yet, and the loop that empties it.
 //!
 //! Short frames are copied behind each other, headers included, so that many leave in one write. A
-//! long frame stays where it is; only its header is copied, and the place where it belongs is noted.
-//! So no system call is spent on a header, and no copy on a long frame.
+//! long frame stays where it is; only its header is copied, and the place where it belongs is
+//! noted. So no system call is spent on a header, and no copy on a long frame.
 
 use super::{inbox::INTERRUPTIONS, spare};
 use std::{

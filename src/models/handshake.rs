@@ -1,7 +1,10 @@
 //! Notifiers against sleepers, on one hub.
 
 use super::explore;
-use crate::{Event, Notifier, Poller, Registrar, sync::model::Instant, sys::Disturbance};
+use crate::{
+    notification::Event, notifier::Notifier, poller::Poller, registrar::Registrar,
+    sync::model::Instant, sys::Disturbance,
+};
 use loom::{sync::atomic::AtomicU64, thread};
 use std::{
     io,

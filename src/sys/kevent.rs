@@ -1,8 +1,8 @@
 //! `kevent`, the one system call that needs unsafe code.
 //!
-//! rustix has it too, but hides the `fflags` that carry the error of a socket, has no user events on
-//! NetBSD and OpenBSD, and counts a timer in units that older systems do not know and that lose its
-//! fraction. The struct and the numbers are libc's; everything else goes through rustix.
+//! rustix has it too, but hides the `fflags` that carry the error of a socket, has no user events
+//! on NetBSD and OpenBSD, and counts a timer in units that older systems do not know and that lose
+//! its fraction. The struct and the numbers are libc's; everything else goes through rustix.
 
 #![allow(unsafe_code)]
 
@@ -38,7 +38,8 @@ impl Kqueue {
 
     /// Makes all changes, in their order, whatever becomes of each.
     ///
-    /// Without `EV_RECEIPT` and room for every answer, the kernel would stop at the first that fails.
+    /// Without `EV_RECEIPT` and room for every answer, the kernel would stop at the first that
+    /// fails.
     pub(super) fn change<'a>(
         &self,
         changes: &[Change],
@@ -110,10 +111,11 @@ impl Kqueue {
             tv_sec: limit.as_secs().try_into().unwrap_or(i32::MAX.into()),
             tv_nsec: limit.subsec_nanos() as _,
         });
-        // SAFETY: both lists are valid for their lengths, for reading and for writing, and so is the
-        // time, until the call returns; the kernel keeps none of them. The first is initialised by
-        // the two callers that pass one. That a number in it may be closed by now is an error to the
-        // kernel and no more, and every descriptor of a caller's is borrowed until the call is over.
+        // SAFETY: both lists are valid for their lengths, for reading and for writing, and so is
+        // the time, until the call returns; the kernel keeps none of them. The first is initialised
+        // by the two callers that pass one. That a number in it may be closed by now is an error to
+        // the kernel and no more, and every descriptor of a caller's is borrowed until the call is
+        // over.
         let happened = unsafe {
             c::kevent(
                 self.fd.as_raw_fd(),

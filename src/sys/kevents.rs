@@ -202,8 +202,8 @@ impl Verdict {
 }
 
 /// How long a timer must run so that it does not go off before `after`: whole milliseconds, the one
-/// unit that every kernel knows. At least one, since kernels disagree about zero; at most what fits,
-/// since a timer that comes early by weeks is set anew.
+/// unit that every kernel knows. At least one, since kernels disagree about zero; at most what
+/// fits, since a timer that comes early by weeks is set anew.
 fn millis(after: Duration) -> i32 {
     let whole = after.as_nanos().div_ceil(1_000_000);
     i32::try_from(whole).unwrap_or(i32::MAX).max(1)
@@ -262,8 +262,9 @@ impl Kevent {
     }
 }
 
-/// Makes one out of two filters that are each told once: what the first tells is the one notification
-/// of a registration, until it is registered again, and what the second tells later is kept back.
+/// Makes one out of two filters that are each told once: what the first tells is the one
+/// notification of a registration, until it is registered again, and what the second tells later is
+/// kept back.
 ///
 /// For each number of a descriptor this holds the id that was last registered under it in that way.
 /// That is no list of what is registered, and nothing is ever refused for what is in it: every
@@ -347,7 +348,8 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Where to begin to look for an id: ids count up, and are spread by a multiple of the golden ratio.
+/// Where to begin to look for an id: ids count up, and are spread by a multiple of the golden
+/// ratio.
 fn place(id: usize) -> usize {
     // The low bits are those that differ.
     #[allow(clippy::cast_possible_truncation)]

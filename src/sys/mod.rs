@@ -6,12 +6,12 @@
 //! * `new` makes everything the queue will ever need, close-on-exec, so that no later call can run
 //!   out of descriptors; what it made is closed when the queue is dropped.
 //! * `add`, `modify` and `remove` take effect at once, from any thread, also on a thread that is
-//!   waiting. `add` of a descriptor that is there fails with `EEXIST` where the kernel can tell, and
-//!   otherwise takes the place of what was there; `modify` and `remove` of one that is not fail with
-//!   `ENOENT`. `modify` reports again what is ready. A call that fails leaves all as it was.
+//!   waiting. `add` of a descriptor that is there fails with `EEXIST` where the kernel can tell,
+//!   and otherwise takes the place of what was there; `modify` and `remove` of one that is not fail
+//!   with `ENOENT`. `modify` reports again what is ready. A call that fails leaves all as it was.
 //! * `wait` appends at most `room` notifications, `room` being at least 1, and tells whether the
-//!   alarm or a wake was among what happened. It may come back early and with nothing, and it returns
-//!   `EINTR` as an error. When it returns an error, it took nothing.
+//!   alarm or a wake was among what happened. It may come back early and with nothing, and it
+//!   returns `EINTR` as an error. When it returns an error, it took nothing.
 //! * `wake` makes one `wait` return that has begun or will begin. Wakes may collapse into one.
 //! * `set_alarm` replaces the one alarm of the queue: after that long, never earlier, one `wait`
 //!   returns and says so. Zero is "at once".

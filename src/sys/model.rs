@@ -1,8 +1,8 @@
 //! A kernel for the model checker, as unhelpful as the contract allows.
 //!
 //! A wake is one edge: it goes to the first `wait` that asks, whoever sleeps, and more wakes before
-//! that are the same edge. The alarm is another. A descriptor that is added or modified is ready, once.
-//! A `wait` that has nothing may be interrupted, or return for no reason.
+//! that are the same edge. The alarm is another. A descriptor that is added or modified is ready,
+//! once. A `wait` that has nothing may be interrupted, or return for no reason.
 
 use super::Inner;
 use crate::{

@@ -108,6 +108,7 @@ fn modules(code: &str) -> Vec<(String, Vec<String>)> {
             continue;
         }
         let declared = line
+            .trim_start_matches("pub(crate) ")
             .trim_start_matches("pub ")
             .strip_prefix("mod ")
             .and_then(|line| line.strip_suffix(';'));
@@ -266,7 +267,7 @@ fn nothing_is_left_to_be_done() {
 #[test]
 fn every_file_begins_with_what_it_is_for_and_fits_a_window() {
     // rustfmt sees to the code; this is for comments, which it leaves alone.
-    const CHARACTERS_MAX: usize = 104;
+    const CHARACTERS_MAX: usize = 100;
     for Source { path, text, .. } in sources() {
         assert!(text.starts_with("//! "), "{path}");
         for (number, line) in (1..).zip(text.lines()) {

@@ -1,0 +1,203 @@
+//! Contenders take turns within each round; what counts is the median of the ratios of the rounds.
+//!
+//! A machine that is also doing something else slows whoever runs at that moment. Turns are therefore
+//! short, the order changes with each round, and a ratio compares two turns of the same round only.
+
+use crate::kit;
+use std::{collections::BTreeMap, time::Instant};
+
+/// The contender that the others are compared with.
+pub const FLOOR: &str = "raw";
+
+/// What a turn took, for all its operations together.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    pub wall_ns: f64,
+    pub cpu_ns: f64,
+    /// The median and the 99th percentile of one operation, where each is timed by itself.
+    pub p50_ns: f64,
+    pub p99_ns: f64,
+}
+
+impl Took {
+    pub fn new(wall_ns: f64, cpu_ns: f64) -> Took {
+        Took { wall_ns, cpu_ns, p50_ns: f64::NAN, p99_ns: f64::NAN }
+    }
+
+    /// With what each of the operations took.
+    pub fn with_each(mut self, mut each: Vec<u64>) -> Took {
+        each.sort_unstable();
+        self.p50_ns = each[each.len() / 2] as f64;
+        self.p99_ns = each[each.len() * 99 / 100] as f64;
+        self
+    }
+
+    /// Times what the calling thread does alone.
+    pub fn of(work: impl FnOnce()) -> Took {
+        let (start, cpu) = (Instant::now(), kit::thread_cpu());
+        work();
+        let cpu = kit::thread_cpu() - cpu;
+        Took::new(kit::since(start), cpu)
+    }
+}
+
+/// A contender that is set up: does so many operations, checks that they were done, and says what
+/// they took.
+pub type Turn = Box<dyn FnMut(u64) -> Took>;
+
+pub struct Contender {
+    pub name: &'static str,
+    pub set_up: Box<dyn Fn() -> Turn>,
+}
+
+impl Contender {
+    pub fn new(name: &'static str, set_up: impl Fn() -> Turn + 'static) -> Contender {
+        Contender { name, set_up: Box::new(set_up) }
+    }
+}
+
+/// What all contenders have to do.
+pub struct Work {
+    /// Names the work on the command line: `wait-64`.
+    pub id: String,
+    /// Works of one table, and of one section of the report.
+    pub group: &'static str,
+    /// What differs between the works of a group.
+    pub variant: String,
+    /// What one operation is.
+    pub unit: &'static str,
+    /// How many events, frames or messages one operation consists of.
+    pub per_op: u64,
+    /// How many operations a turn has, so that it lasts a few milliseconds.
+    pub ops: u64,
+    /// Whether everything is set up anew for each turn, because not all fit side by side.
+    pub fresh: bool,
+    /// How many rounds a quick run does.
+    pub rounds: usize,
+    pub contenders: Vec<Contender>,
+}
+
+impl Work {
+    pub fn new(group: &'static str, id: impl Into<String>, variant: impl Into<String>) -> Work {
+        Work {
+            id: id.into(),
+            group,
+            variant: variant.into(),
+            unit: "operation",
+            per_op: 1,
+            ops: 1,
+            fresh: false,
+            rounds: 41,
+            contenders: Vec::new(),
+        }
+    }
+}
+
+/// The medians of one contender at one work.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub group: String,
+    pub work: String,
+    pub variant: String,
+    pub unit: String,
+    pub contender: String,
+    /// `wall`, `cpu`, `p50` and `p99` in nanoseconds; `wall/raw` and so on as ratios to the floor of the
+    /// same round (below 1 is faster), with `.low` and `.high` quartiles; `allocations`; `calls`.
+    pub figures: BTreeMap<String, f64>,
+}
+
+pub fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+pub fn quantile(values: &mut [f64], at: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n => values[((n - 1) as f64 * at).round() as usize],
+    }
+}
+
+/// Runs the contenders of `work` against each other.
+pub fn run(work: &Work, rounds: usize) -> Vec<Line> {
+    let count = work.contenders.len();
+    let mut turns: Vec<Option<Turn>> = work
+        .contenders
+        .iter()
+        .map(|contender| {
+            (!work.fresh).then(|| {
+                let mut turn = (contender.set_up)();
+                turn(work.ops);
+                turn
+            })
+        })
+        .collect();
+
+    let mut samples: Vec<Vec<Took>> = vec![Vec::new(); count];
+    let mut allocations = vec![f64::NAN; count];
+    for round in 0..rounds {
+        for place in 0..count {
+            // Every other round backwards, so that nobody always runs after the same one.
+            let place = if round % 2 == 0 { place } else { count - 1 - place };
+            let who = (place + round / 2) % count;
+            let mut fresh;
+            let turn = match &mut turns[who] {
+                Some(turn) => turn,
+                None => {
+                    fresh = (work.contenders[who].set_up)();
+                    &mut fresh
+                }
+            };
+            let before = kit::allocations();
+            samples[who].push(turn(work.ops));
+            let asked = (kit::allocations() - before) as f64 / (work.ops * work.per_op) as f64;
+            // The least of the turns: a buffer that grows once is not a cost of each operation.
+            allocations[who] = asked.min(allocations[who]);
+        }
+    }
+
+    let floor = work.contenders.iter().position(|contender| contender.name == FLOOR).unwrap_or(0);
+    let names = ["wall", "cpu", "p50", "p99"];
+    let figure = |took: &Took, name: &str| match name {
+        "wall" => took.wall_ns,
+        "cpu" => took.cpu_ns,
+        "p50" => took.p50_ns,
+        _ => took.p99_ns,
+    };
+    let mut lines = Vec::new();
+    for (who, contender) in work.contenders.iter().enumerate() {
+        let mut figures = BTreeMap::new();
+        for name in names {
+            let each = match name {
+                "wall" | "cpu" => (work.ops * work.per_op) as f64,
+                _ => 1.0,
+            };
+            let mut values: Vec<f64> =
+                samples[who].iter().map(|took| figure(took, name) / each).collect();
+            let mut ratios: Vec<f64> = samples[who]
+                .iter()
+                .zip(&samples[floor])
+                .map(|(took, floor)| figure(took, name) / figure(floor, name))
+                .collect();
+            if values.iter().any(|value| value.is_nan()) {
+                continue;
+            }
+            figures.insert(name.to_string(), median(&mut values));
+            if ratios.iter().all(|ratio| ratio.is_finite()) {
+                figures.insert(format!("{name}/raw"), median(&mut ratios));
+                figures.insert(format!("{name}/raw.low"), quantile(&mut ratios, 0.25));
+                figures.insert(format!("{name}/raw.high"), quantile(&mut ratios, 0.75));
+            }
+        }
+        figures.insert("allocations".to_string(), allocations[who]);
+        lines.push(Line {
+            group: work.group.to_string(),
+            work: work.id.clone(),
+            variant: work.variant.clone(),
+            unit: work.unit.to_string(),
+            contender: contender.name.to_string(),
+            figures,
+        });
+    }
+    lines
+}

@@ -1,0 +1,155 @@
+//! Clocks, descriptors and the counting allocator: what every work needs and nobody is measured by.
+
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    io::IoSlice,
+    time::{ClockId, clock_gettime},
+};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Instant,
+};
+
+/// Processor time of the calling thread, in nanoseconds.
+pub fn thread_cpu() -> f64 {
+    nanos(ClockId::ThreadCPUTime)
+}
+
+/// Processor time of all threads of the process, in nanoseconds.
+pub fn process_cpu() -> f64 {
+    nanos(ClockId::ProcessCPUTime)
+}
+
+fn nanos(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
+
+pub fn since(start: Instant) -> f64 {
+    start.elapsed().as_nanos() as f64
+}
+
+/// A clock cheap enough to be read around a single system call.
+#[inline]
+#[cfg(target_arch = "x86_64")]
+pub fn ticks() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, and it reads no memory.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// A clock for where there is no cheaper one.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn ticks() -> u64 {
+    nanos(ClockId::Monotonic) as u64
+}
+
+/// How many nanoseconds one of [`ticks`] lasts.
+pub fn tick_nanos() -> f64 {
+    static TICK: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
+    *TICK.get_or_init(|| {
+        let (start, before) = (Instant::now(), ticks());
+        while since(start) < 2e7 {}
+        since(start) / (ticks() - before) as f64
+    })
+}
+
+/// Descriptors that become readable when told so.
+pub fn eventfds(count: usize) -> Vec<OwnedFd> {
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    (0..count).map(|_| eventfd(0, flags).expect("a descriptor")).collect()
+}
+
+/// Makes an eventfd readable: a new edge each time. By `writev`, which nobody else here calls on an
+/// eventfd, so that the harness's own calls can be told from the contender's.
+pub fn make_ready(fd: &OwnedFd) {
+    rustix::io::writev(fd, &[IoSlice::new(&1u64.to_ne_bytes())]).expect("room in the counter");
+}
+
+/// As many descriptors as the system lets the process have.
+pub fn lift_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many descriptors the process has open.
+pub fn open_descriptors() -> i64 {
+    // One of them is the one that reads the directory.
+    std::fs::read_dir("/proc/self/fd").expect("procfs").count() as i64 - 1
+}
+
+/// Numbers that look random and are the same in every run (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed | 1)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+/// The system's allocator, with a count of what is asked of it.
+pub struct Counting;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static LIVE: AtomicI64 = AtomicI64::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often memory was asked for so far.
+pub fn allocations() -> u64 {
+    CALLS.load(Ordering::Relaxed)
+}
+
+/// How many bytes are in use now.
+pub fn live_bytes() -> i64 {
+    LIVE.load(Ordering::Relaxed)
+}
+
+// SAFETY: every call goes to the system's allocator, which keeps the promises.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller keeps `alloc`'s conditions.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller keeps `alloc_zeroed`'s conditions.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as i64 - layout.size() as i64);
+        // SAFETY: the caller keeps `realloc`'s conditions.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: the caller keeps `dealloc`'s conditions.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+fn count(bytes: i64) {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    LIVE.fetch_add(bytes, Ordering::Relaxed);
+}

@@ -47,12 +47,19 @@ pub type Turn = Box<dyn FnMut(u64) -> Took>;
 
 pub struct Contender {
     pub name: &'static str,
+    /// The contender that does the same in the same way by hand, if that is not the floor.
+    pub against: Option<&'static str>,
     pub set_up: Box<dyn Fn() -> Turn>,
 }
 
 impl Contender {
     pub fn new(name: &'static str, set_up: impl Fn() -> Turn + 'static) -> Contender {
-        Contender { name, set_up: Box::new(set_up) }
+        Contender { name, against: None, set_up: Box::new(set_up) }
+    }
+
+    pub fn against(mut self, other: &'static str) -> Contender {
+        self.against = Some(other);
+        self
     }
 }
 
@@ -174,15 +181,21 @@ pub fn run(work: &Work, rounds: usize) -> Vec<Line> {
             };
             let mut values: Vec<f64> =
                 samples[who].iter().map(|took| figure(took, name) / each).collect();
-            let mut ratios: Vec<f64> = samples[who]
-                .iter()
-                .zip(&samples[floor])
-                .map(|(took, floor)| figure(took, name) / figure(floor, name))
-                .collect();
+            let ratios_to = |other: usize| -> Vec<f64> {
+                let pairs = samples[who].iter().zip(&samples[other]);
+                pairs.map(|(took, other)| figure(took, name) / figure(other, name)).collect()
+            };
+            let mut ratios = ratios_to(floor);
             if values.iter().any(|value| value.is_nan()) {
                 continue;
             }
             figures.insert(name.to_string(), median(&mut values));
+            if let Some(other) = contender.against {
+                let other = work.contenders.iter().position(|one| one.name == other);
+                if let Some(other) = other {
+                    figures.insert(format!("{name}/its"), median(&mut ratios_to(other)));
+                }
+            }
             if ratios.iter().all(|ratio| ratio.is_finite()) {
                 figures.insert(format!("{name}/raw"), median(&mut ratios));
                 figures.insert(format!("{name}/raw.low"), quantile(&mut ratios, 0.25));

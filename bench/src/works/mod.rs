@@ -2,6 +2,8 @@
 
 pub mod channel;
 pub mod cross;
+pub mod echo;
+pub mod frames;
 pub mod lookup;
 pub mod register;
 pub mod timers;
@@ -16,6 +18,8 @@ pub fn all() -> Vec<Work> {
     all.extend(register::works());
     all.extend(cross::works());
     all.extend(channel::works());
+    all.extend(frames::works());
+    all.extend(echo::works());
     all.extend(timers::works());
     all
 }

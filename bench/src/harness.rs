@@ -10,26 +10,19 @@ use std::{collections::BTreeMap, time::Instant};
 pub const FLOOR: &str = "raw";
 
 /// What a turn took, for all its operations together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Took {
     pub wall_ns: f64,
     pub cpu_ns: f64,
-    /// The median and the 99th percentile of one operation, where each is timed by itself.
-    pub p50_ns: f64,
-    pub p99_ns: f64,
+    /// Where only a part of each operation counts: the [`kit::ticks`] of that part.
+    pub ticks: Vec<u64>,
+    /// Where operations are timed one by one: their nanoseconds.
+    pub each: Vec<u64>,
 }
 
 impl Took {
     pub fn new(wall_ns: f64, cpu_ns: f64) -> Took {
-        Took { wall_ns, cpu_ns, p50_ns: f64::NAN, p99_ns: f64::NAN }
-    }
-
-    /// With what each of the operations took.
-    pub fn with_each(mut self, mut each: Vec<u64>) -> Took {
-        each.sort_unstable();
-        self.p50_ns = each[each.len() / 2] as f64;
-        self.p99_ns = each[each.len() * 99 / 100] as f64;
-        self
+        Took { wall_ns, cpu_ns, ticks: Vec::new(), each: Vec::new() }
     }
 
     /// Times what the calling thread does alone.
@@ -38,6 +31,27 @@ impl Took {
         work();
         let cpu = kit::thread_cpu() - cpu;
         Took::new(kit::since(start), cpu)
+    }
+
+    /// The figures of the turn for one of its parts, by name.
+    fn figures(mut self, parts: f64) -> [(&'static str, f64); 4] {
+        if !self.ticks.is_empty() {
+            // The slowest tenth is left out: there the thread was not running.
+            self.ticks.sort_unstable();
+            let count = self.ticks.len();
+            self.ticks.truncate((count * 9).div_ceil(10));
+            let mean = self.ticks.iter().sum::<u64>() as f64 / self.ticks.len() as f64;
+            self.wall_ns = mean * kit::tick_nanos() * count as f64;
+        }
+        self.each.sort_unstable();
+        let place = |hundredths| self.each.get(self.each.len() * hundredths / 100);
+        let percentile = |hundredths| place(hundredths).map_or(f64::NAN, |&each| each as f64);
+        [
+            ("wall", self.wall_ns / parts),
+            ("cpu", self.cpu_ns / parts),
+            ("p50", percentile(50)),
+            ("p99", percentile(99)),
+        ]
     }
 }
 
@@ -81,6 +95,8 @@ pub struct Work {
     pub fresh: bool,
     /// How many rounds a quick run does.
     pub rounds: usize,
+    /// With how many operations, few and many, system calls are counted from outside.
+    pub counted: Option<(u64, u64)>,
     pub contenders: Vec<Contender>,
 }
 
@@ -95,6 +111,7 @@ impl Work {
             ops: 1,
             fresh: false,
             rounds: 41,
+            counted: None,
             contenders: Vec::new(),
         }
     }
@@ -140,7 +157,8 @@ pub fn run(work: &Work, rounds: usize) -> Vec<Line> {
         })
         .collect();
 
-    let mut samples: Vec<Vec<Took>> = vec![Vec::new(); count];
+    let parts = (work.ops * work.per_op) as f64;
+    let mut samples: Vec<BTreeMap<&str, Vec<f64>>> = vec![BTreeMap::new(); count];
     let mut allocations = vec![f64::NAN; count];
     for round in 0..rounds {
         for place in 0..count {
@@ -156,50 +174,35 @@ pub fn run(work: &Work, rounds: usize) -> Vec<Line> {
                 }
             };
             let before = kit::allocations();
-            samples[who].push(turn(work.ops));
-            let asked = (kit::allocations() - before) as f64 / (work.ops * work.per_op) as f64;
+            let took = turn(work.ops);
+            let asked = (kit::allocations() - before) as f64 / parts;
             // The least of the turns: a buffer that grows once is not a cost of each operation.
             allocations[who] = asked.min(allocations[who]);
+            for (name, value) in took.figures(parts) {
+                samples[who].entry(name).or_default().push(value);
+            }
         }
     }
 
-    let floor = work.contenders.iter().position(|contender| contender.name == FLOOR).unwrap_or(0);
-    let names = ["wall", "cpu", "p50", "p99"];
-    let figure = |took: &Took, name: &str| match name {
-        "wall" => took.wall_ns,
-        "cpu" => took.cpu_ns,
-        "p50" => took.p50_ns,
-        _ => took.p99_ns,
-    };
+    let place = |name: &str| work.contenders.iter().position(|one| one.name == name);
+    let floor = place(FLOOR).unwrap_or(0);
     let mut lines = Vec::new();
     for (who, contender) in work.contenders.iter().enumerate() {
         let mut figures = BTreeMap::new();
-        for name in names {
-            let each = match name {
-                "wall" | "cpu" => (work.ops * work.per_op) as f64,
-                _ => 1.0,
-            };
-            let mut values: Vec<f64> =
-                samples[who].iter().map(|took| figure(took, name) / each).collect();
-            let ratios_to = |other: usize| -> Vec<f64> {
-                let pairs = samples[who].iter().zip(&samples[other]);
-                pairs.map(|(took, other)| figure(took, name) / figure(other, name)).collect()
-            };
-            let mut ratios = ratios_to(floor);
-            if values.iter().any(|value| value.is_nan()) {
+        for (name, values) in &samples[who] {
+            if values.iter().any(|value| !value.is_finite()) {
                 continue;
             }
-            figures.insert(name.to_string(), median(&mut values));
-            if let Some(other) = contender.against {
-                let other = work.contenders.iter().position(|one| one.name == other);
-                if let Some(other) = other {
-                    figures.insert(format!("{name}/its"), median(&mut ratios_to(other)));
-                }
-            }
-            if ratios.iter().all(|ratio| ratio.is_finite()) {
-                figures.insert(format!("{name}/raw"), median(&mut ratios));
-                figures.insert(format!("{name}/raw.low"), quantile(&mut ratios, 0.25));
-                figures.insert(format!("{name}/raw.high"), quantile(&mut ratios, 0.75));
+            let ratios_to = |other: usize| -> Vec<f64> {
+                values.iter().zip(&samples[other][name]).map(|(mine, its)| mine / its).collect()
+            };
+            let mut ratios = ratios_to(floor);
+            figures.insert(name.to_string(), median(&mut values.clone()));
+            figures.insert(format!("{name}/raw"), median(&mut ratios));
+            figures.insert(format!("{name}/raw.low"), quantile(&mut ratios, 0.25));
+            figures.insert(format!("{name}/raw.high"), quantile(&mut ratios, 0.75));
+            if let Some(other) = contender.against.and_then(place) {
+                figures.insert(format!("{name}/its"), median(&mut ratios_to(other)));
             }
         }
         figures.insert("allocations".to_string(), allocations[who]);

@@ -3,7 +3,6 @@
 use rustix::{
     event::{EventfdFlags, eventfd},
     io::IoSlice,
-    time::{ClockId, clock_gettime},
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -14,16 +13,20 @@ use std::{
 
 /// Processor time of the calling thread, in nanoseconds.
 pub fn thread_cpu() -> f64 {
-    nanos(ClockId::ThreadCPUTime)
+    nanos(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Processor time of all threads of the process, in nanoseconds.
 pub fn process_cpu() -> f64 {
-    nanos(ClockId::ProcessCPUTime)
+    nanos(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
-fn nanos(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock);
+/// Through libc: rustix looks for the vDSO where valgrind has none.
+fn nanos(clock: libc::clockid_t) -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for a write, and lives until the call returns.
+    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    assert_eq!(result, 0, "a clock that exists");
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
@@ -42,17 +45,22 @@ pub fn ticks() -> u64 {
 /// A clock for where there is no cheaper one.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn ticks() -> u64 {
-    nanos(ClockId::Monotonic) as u64
+    nanos(libc::CLOCK_MONOTONIC) as u64
+}
+
+static TICK_NANOS: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
+
+/// Finds out how long a tick lasts. Not done where instructions are counted: it takes as many as fit
+/// into a while.
+pub fn calibrate() {
+    let (start, before) = (Instant::now(), ticks());
+    while since(start) < 5e7 {}
+    let _ = TICK_NANOS.set(since(start) / (ticks() - before) as f64);
 }
 
 /// How many nanoseconds one of [`ticks`] lasts.
 pub fn tick_nanos() -> f64 {
-    static TICK: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
-    *TICK.get_or_init(|| {
-        let (start, before) = (Instant::now(), ticks());
-        while since(start) < 2e7 {}
-        since(start) / (ticks() - before) as f64
-    })
+    *TICK_NANOS.get().expect("a calibrated clock")
 }
 
 /// Descriptors that become readable when told so.

@@ -58,6 +58,7 @@ pub fn works() -> Vec<Work> {
     work.unit = "round trip";
     work.ops = 300;
     work.rounds = 61;
+    work.counted = Some((50, 250));
     work.contenders = contenders![ping_pong ():
         "raw" Raw, "raw, fused" Fused, "amy" Amy, "amy 0.10" Amy010,
         "crossbeam + mio" CrossbeamMio<false>, "crossbeam + mio, flag" CrossbeamMio<true>,
@@ -145,7 +146,8 @@ fn ping_pong<M: Mailbox>() -> Turn {
                 }
             });
             took.cpu_ns += other.join().expect("the other side");
-            took.with_each(each)
+            took.each = each;
+            took
         })
     })
 }

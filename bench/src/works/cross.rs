@@ -22,6 +22,7 @@ pub fn works() -> Vec<Work> {
     work.unit = "registration";
     work.ops = 300;
     work.rounds = 61;
+    work.counted = Some((50, 250));
     work.contenders = vec![
         Contender::new("raw", || turn(raw)),
         Contender::new("amy", || turn(amy)),
@@ -81,7 +82,9 @@ fn turn(set_up: fn() -> (Waits, Registers)) -> Turn {
         });
         let (wall, each) = took.expect("a result");
         // No processor time: most of it is spinning.
-        Took::new(wall, f64::NAN).with_each(each)
+        let mut took = Took::new(wall, f64::NAN);
+        took.each = each;
+        took
     })
 }
 

@@ -44,6 +44,11 @@ pub fn works() -> Vec<Work> {
             work.ops = least.max(connections as u64 * depth as u64 * 2);
             // Each contender needs two descriptors a connection.
             work.fresh = connections >= 1000;
+            work.counted = match (connections, depth) {
+                (1, 1) => Some((100, 600)),
+                (64, 16) => Some((2048, 8192)),
+                _ => None,
+            };
             work.rounds = match connections {
                 8000 => 5,
                 1000 => 9,
@@ -56,7 +61,8 @@ pub fn works() -> Vec<Work> {
                 Contender::new("raw, two waiters", with(raw_two)),
                 Contender::new("amy", with(amy)),
                 Contender::new("amy, hand-over", with(amy_hand_over)).against("raw, hand-over"),
-                Contender::new("amy, two waiters", with(amy_two)).against("raw, two waiters"),
+                Contender::new("amy, two waiters", with(amy_waiters::<2>))
+                    .against("raw, two waiters"),
                 Contender::new("amy 0.10", with(amy010)),
                 Contender::new("mio", with(mio)),
                 Contender::new("tokio", with(|listener, open| tokio(1, listener, open))),
@@ -573,17 +579,22 @@ fn amy_hand_over(listener: TcpListener, open: usize) -> Vec<JoinHandle<()>> {
     vec![worker, poller]
 }
 
-fn amy_two(listener: TcpListener, open: usize) -> Vec<JoinHandle<()>> {
+/// The same with so many waiters; see the growth section.
+pub fn with_waiters<const WAITERS: usize>() -> Turn {
+    turn(amy_waiters::<WAITERS>, 64, 16)
+}
+
+fn amy_waiters<const WAITERS: usize>(listener: TcpListener, open: usize) -> Vec<JoinHandle<()>> {
     listener.set_nonblocking(true).expect("a mode");
     let poller = amy::Poller::with_capacity(EVENTS).expect("a poller");
-    let second = poller.try_clone().expect("a second poller");
     let registrar = poller.get_registrar();
     let listener_id = registrar.register(&listener, amy::Event::Read).expect("room");
     let notifier = registrar.notifier().expect("a notifier");
     let connections = RwLock::new(amy::IdMap::<Arc<Mutex<Connection>>>::default());
     let shared = Arc::new((registrar, listener, connections, notifier, AtomicUsize::new(open)));
-    [poller, second]
-        .map(|mut poller| {
+    (0..WAITERS)
+        .map(|_| {
+            let mut poller = poller.try_clone().expect("another waiter");
             let shared = Arc::clone(&shared);
             spawn(move || {
                 let (registrar, listener, connections, notifier, open) = &*shared;
@@ -610,11 +621,11 @@ fn amy_two(listener: TcpListener, open: usize) -> Vec<JoinHandle<()>> {
                         }
                     }
                 }
-                // The other waiter has to see it too.
+                // The next waiter has to see it too.
                 let _ = notifier.notify();
             })
         })
-        .into()
+        .collect()
 }
 
 fn amy010(listener: TcpListener, mut open: usize) -> Vec<JoinHandle<()>> {

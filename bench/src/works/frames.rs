@@ -70,6 +70,7 @@ pub fn works() -> Vec<Work> {
         work.unit = "frame";
         work.per_op = count as u64;
         work.ops = 32;
+        work.counted = (size == 256).then_some((4, 24));
         work.contenders = vec![
             Contender::new("raw", move || {
                 socketpair(RawWriter::default(), RawReader::default(), size, count)

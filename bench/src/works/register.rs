@@ -21,6 +21,7 @@ pub fn works() -> Vec<Work> {
             work.unit = "register + deregister";
             work.ops = 8_000;
             work.rounds = 61;
+            work.counted = (threads == 1).then_some((100, 600));
             work.contenders = vec![
                 Contender::new("raw", move || raw(threads)),
                 Contender::new("amy", move || amy(threads)),

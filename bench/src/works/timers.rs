@@ -29,6 +29,7 @@ pub fn works() -> Vec<Work> {
     set.unit = "set + cancel";
     set.ops = 3200;
     set.rounds = 101;
+    set.counted = Some((64, 1088));
     set.contenders = vec![
         Contender::new("raw", || set_and_cancel(Heap::new(), RUNNING)),
         Contender::new("amy", || set_and_cancel(Amy::new(), RUNNING)),
@@ -301,7 +302,7 @@ fn current_thread() -> tokio::runtime::Runtime {
 }
 
 /// A sleep that runs: the first poll is what sets it.
-fn sleep(after: Duration) -> Pin<Box<tokio::time::Sleep>> {
+pub fn sleep(after: Duration) -> Pin<Box<tokio::time::Sleep>> {
     let mut sleep = Box::pin(tokio::time::sleep(after));
     assert!(sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     sleep

@@ -94,7 +94,8 @@ impl Timers {
     /// the loop does not know the deadline, and comes back only when the queue says so.
     pub(crate) fn after_wait(&self) {
         let unset = self.next.load(Ordering::Acquire) < self.armed.load(Ordering::Acquire);
-        if unset && self.hub.is_watched() && self.rearrange().is_err() {
+        let sets = !seeded!("a watched poller leaves its alarm unset");
+        if unset && sets && self.hub.is_watched() && self.rearrange().is_err() {
             // The loop comes at once, and the next `wait` tries again.
             let _ = self.hub.queue.wake();
         }

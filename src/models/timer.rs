@@ -206,7 +206,7 @@ fn a_timer_whose_alarm_is_refused_is_told_or_refused() {
     explore(&["a sleeper sets no alarm"], || {
         let (mut poller, registrar) = poller();
         let first = registrar.set_timeout(20).unwrap();
-        registrar.hub().queue.refuse_alarms();
+        registrar.hub().queue.refuse_alarms(usize::MAX);
         let setter = thread::spawn(move || {
             let second = registrar.set_timeout(10).ok();
             pass(&registrar, Instant::END);
@@ -225,7 +225,7 @@ fn a_timer_whose_alarm_is_refused_is_told_or_refused() {
 /// The descriptor is readable when a timer is due, although nobody waits.
 #[test]
 fn timers_are_seen_by_a_watcher_from_outside() {
-    explore(&["firing sets no alarm"], || {
+    explore(&["watching sets no alarm"], || {
         let mut poller = Poller::with_capacity(1).unwrap();
         let registrar = poller.get_registrar();
         let hub = Arc::clone(registrar.hub());
@@ -242,5 +242,30 @@ fn timers_are_seen_by_a_watcher_from_outside() {
             }
         }
         setter.join().unwrap();
+    });
+}
+
+/// The kernel refuses the alarm once; the watcher comes back, and its `wait` sets it.
+#[test]
+fn an_alarm_refused_once_is_set_by_the_next_look_of_a_watcher() {
+    explore(&["a watched poller leaves its alarm unset"], || {
+        let (mut poller, registrar) = poller();
+        let interval = registrar.set_interval(10).unwrap();
+        let id = interval.get_id();
+        pass(&registrar, at(10));
+        await_all(&mut poller, vec![(id, at(10))]);
+        let hub = Arc::clone(registrar.hub());
+        let _ = poller.as_fd();
+        hub.queue.refuse_alarms(1);
+        let armer = thread::spawn(move || {
+            assert_eq!(interval.arm(), 1);
+            pass(&registrar, Instant::END);
+            interval
+        });
+        hub.queue.await_readable();
+        while poller.wait(0).unwrap().is_empty() {
+            hub.queue.await_readable();
+        }
+        armer.join().unwrap();
     });
 }

@@ -33,8 +33,8 @@ pub(crate) struct Queue {
 struct Kernel {
     woken: bool,
     alarm: Option<Instant>,
-    /// Takes no alarm any more, for lack of memory.
-    refuses_alarms: bool,
+    /// How many alarms it will not take, for lack of memory.
+    refuses_alarms: usize,
     ready: VecDeque<Notification>,
     disturbance: Option<Disturbance>,
     asleep: usize,
@@ -125,7 +125,8 @@ impl Queue {
 
     pub(crate) fn set_alarm(&self, after: Duration) -> io::Result<()> {
         let mut kernel = lock(&self.kernel);
-        if kernel.refuses_alarms {
+        if kernel.refuses_alarms > 0 {
+            kernel.refuses_alarms -= 1;
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         kernel.alarm = Some(Instant::now().saturating_add(after));
@@ -153,8 +154,8 @@ impl Queue {
         self.change(|kernel| kernel.disturbance = Some(how));
     }
 
-    pub(crate) fn refuse_alarms(&self) {
-        lock(&self.kernel).refuses_alarms = true;
+    pub(crate) fn refuse_alarms(&self, count: usize) {
+        lock(&self.kernel).refuses_alarms = count;
     }
 
     /// Returns when the descriptor would be readable, without taking anything: another loop.

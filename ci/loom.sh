@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The models of src/models/, under every interleaving, and each of them with the bugs that must break
 # it. Without arguments a subset that takes minutes: at most 5,000 interleavings for each model and
-# number of preemptions. `--full`: 200,000, or what LOOM_MAX_PERMUTATIONS says (0 for no limit).
+# number of preemptions. `--full`: 100,000, or what LOOM_MAX_PERMUTATIONS says (0 for no limit).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1:-}" in
-    --full) most=${LOOM_MAX_PERMUTATIONS:-200000} least=1000000 ;;
+    --full) most=${LOOM_MAX_PERMUTATIONS:-100000} least=1000000 ;;
     '') most=${LOOM_MAX_PERMUTATIONS:-5000} least=100000 ;;
     *) echo "usage: ci/loom.sh [--full]" >&2; exit 2 ;;
 esac

@@ -94,6 +94,12 @@
 //! * You want an event loop with callbacks: calloop.
 //! * Your server has a hundred connections: a thread each, blocking, is simplest.
 //!
+//! # Features
+//!
+//! `tracing`, off by default and free when off: events of the level `TRACE` and the target `amy` for
+//! each registration, timer, `wait`, and wake of a sleeping poller. The subscriber runs on the thread
+//! that made the call, while no lock is held.
+//!
 //! # Platforms
 //!
 //! Linux with epoll; macOS and the BSDs with kqueue. The promises are the same on all of them.
@@ -147,6 +153,8 @@ mod timeout;
 mod id;
 #[forbid(unsafe_code)]
 mod sync;
+#[forbid(unsafe_code)]
+mod trace;
 #[forbid(unsafe_code)]
 mod codec;
 

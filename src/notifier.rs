@@ -68,6 +68,7 @@ use crate::{
     notification::{Event, Notification},
     sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, seeded},
     sys,
+    trace::trace,
 };
 use std::{collections::VecDeque, fmt, io};
 
@@ -293,6 +294,7 @@ impl Hub {
             let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
                 (state / ONE_EPOCH == epoch || seeded!("no epoch")).then_some(state | WOKEN)
             });
+            trace!("woke a poller");
         }
         if state & CLOSED != 0 { Err(gone()) } else { Ok(()) }
     }

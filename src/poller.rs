@@ -8,6 +8,7 @@ use crate::{
     sys::Inner,
     timeout::Timeout,
     timer::Timers,
+    trace::trace,
 };
 use std::{
     fmt, io,
@@ -202,6 +203,7 @@ impl Poller {
     pub fn wait(&mut self, timeout: impl Into<Timeout>) -> io::Result<Notifications<'_>> {
         self.fill(Patience { limit: timeout.into().duration(), start: None })?;
         self.timers.after_wait();
+        trace!(told = self.batch.len(), "waited");
         Ok(Notifications { batch: &self.batch })
     }
 

@@ -8,6 +8,7 @@ use crate::{
     sync::Arc,
     timeout::Timeout,
     timer::{Timer, Timers},
+    trace::trace,
 };
 use std::{fmt, io, os::fd::AsFd};
 
@@ -105,7 +106,9 @@ impl Registrar {
         let hub = self.hub();
         hub.open()?;
         let id = id::next()?;
-        hub.queue.add(fd.as_fd(), id, interest.into())?;
+        let interest = interest.into();
+        hub.queue.add(fd.as_fd(), id, interest)?;
+        trace!(id, fd = ?fd.as_fd(), ?interest, "registered");
         Ok(id)
     }
 
@@ -154,7 +157,10 @@ impl Registrar {
             let message = format!("{id} is not the id of a registration");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        self.hub().queue.modify(fd.as_fd(), id, interest.into())
+        let interest = interest.into();
+        self.hub().queue.modify(fd.as_fd(), id, interest)?;
+        trace!(id, fd = ?fd.as_fd(), ?interest, "registered again");
+        Ok(())
     }
 
     /// Ends the reports of `fd`, which is lent (`deregister(&socket)`) or given away
@@ -188,7 +194,9 @@ impl Registrar {
     /// ```
     pub fn deregister<F: AsFd>(&self, fd: F) -> io::Result<()> {
         self.hub().open()?;
-        self.hub().queue.remove(fd.as_fd())
+        self.hub().queue.remove(fd.as_fd())?;
+        trace!(fd = ?fd.as_fd(), "deregistered");
+        Ok(())
     }
 
     /// Sets a timer that is told once, `timeout` after this call: milliseconds, a

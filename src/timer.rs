@@ -14,6 +14,7 @@ use crate::{
     notifier::Hub,
     sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, lock, seeded},
     timeout::Timeout,
+    trace::trace,
 };
 use std::{fmt, io, time::Duration};
 
@@ -68,6 +69,7 @@ impl Timers {
             return Err(error);
         }
         drop(deadlines);
+        trace!(id, ?timeout, repeats, "timer set");
         Ok(Timer { id, slot, timers: Arc::clone(self) })
     }
 
@@ -286,6 +288,8 @@ impl Drop for Timer {
         }
         // The alarm may go off for nobody, which `wait` keeps to itself.
         self.timers.publish(&deadlines);
+        drop(deadlines);
+        trace!(id = self.id, "timer cancelled");
     }
 }
 

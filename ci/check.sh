@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo fmt --check
-cargo clippy --locked --all-targets -- -D warnings
+cargo clippy --locked --all-targets --all-features -- -D warnings
 
 # Forbidden for the whole crate, so that no `allow` further in can take it back.
 CARGO_TARGET_DIR=target/forbid RUSTFLAGS="-D warnings" \

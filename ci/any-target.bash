@@ -27,6 +27,8 @@ installed() {
 # One at a time: two would spoil each other's folder.
 take_turns() {
     exec 9>"$cache/lock"
+    flock --nonblock 9 && return
+    echo "waiting for another run that uses $cache"
     flock 9
 }
 

@@ -240,8 +240,8 @@ impl Kevent {
             // gone (https://github.com/golang/go/commit/23aad448b1e3f7c3b4ba2af90120bde91ac865b4).
             Filter::Read => (true, self.eof || self.error),
             Filter::Write => (self.error, true),
-            // Told as whatever was asked.
-            _ => (true, true),
+            // Out-of-band data is read, unless only writing was asked for.
+            _ => (true, false),
         };
         let event = Event::from_parts(asked_read && readable, asked_write && writable)
             .or(Event::from_parts(asked_read, asked_write))
@@ -507,8 +507,9 @@ mod tests {
             (Filter::Write, Both, true, true, all(Both)),
             // EV_ERROR comes without EV_EOF.
             (Filter::Read, Read, false, true, all(Read)),
-            // Out-of-band data, told as whatever was asked.
+            // Out-of-band data is something to read, unless only writing was asked for.
             (Filter::Except, Read, false, false, n(Read).with_priority()),
+            (Filter::Except, Both, false, false, n(Read).with_priority()),
             (Filter::Except, Write, false, false, n(Write).with_priority()),
         ];
         for (filter, asked, eof, error, told) in table {
@@ -638,7 +639,7 @@ mod tests {
             for event in [Event::Read, Event::Write, Event::Both] {
                 let udata = udata(id, event).unwrap();
                 let kevent =
-                    Kevent { ident: FD, filter: Filter::Except, udata, eof: false, error: false };
+                    Kevent { ident: FD, filter: Filter::Read, udata, eof: true, error: true };
                 let Told::Ready(n) = kevent.told() else { panic!("{id} is a registration") };
                 assert_eq!((n.id, n.event), (id, event));
             }

@@ -12,7 +12,7 @@ for file in Cargo.toml Cargo.lock README.md CHANGELOG.md LICENSE-APACHE LICENSE-
     grep -qx "$file" <<<"$listed" || { echo "package: $file is missing"; exit 1; }
 done
 
-strangers=$(grep -E '^(\.|ci/|bench/|fuzz/|servers/|target/|docs/img/)|\.(log|orig|rej|swp)$' <<<"$listed" |
+strangers=$(grep -E '^(\.|ci/|bench/|fuzz/|servers/|target/|docs/img/|docs/public-api)|\.(log|orig|rej|swp)$' <<<"$listed" |
     grep -vx -e '.cargo_vcs_info.json' -e 'Cargo.toml.orig' || true)
 [ -z "$strangers" ] || { echo "package: not for publishing:"; echo "$strangers"; exit 1; }
 

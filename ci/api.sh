@@ -4,13 +4,12 @@
 #   ci/api.sh             compares
 #   ci/api.sh --write     writes the list anew, to be committed with the change and its reason
 #
-# Needs `cargo install --locked cargo-public-api` and a nightly toolchain, whose rustdoc describes a crate
-# in JSON.
+# Installs cargo-public-api if it is missing. Needs a nightly toolchain, whose rustdoc describes a crate in
+# JSON.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-command -v cargo-public-api >/dev/null ||
-    { echo "api: needs cargo install --locked cargo-public-api"; exit 1; }
+command -v cargo-public-api >/dev/null || cargo install --locked cargo-public-api@0.52.0
 
 # Of the traits that the compiler implements by itself, those that say which thread may have what are
 # promised; the others come and go with the compiler.

@@ -96,9 +96,9 @@
 //!
 //! # Features
 //!
-//! `tracing`, off by default and free when off: events of the level `TRACE` and the target `amy` for
-//! each registration, timer, `wait`, and wake of a sleeping poller. The subscriber runs on the thread
-//! that made the call, while no lock is held.
+//! `tracing`, off by default and free when off: events of the level `TRACE` and the target `amy`
+//! for each registration, timer, `wait`, and wake of a sleeping poller. The subscriber runs on the
+//! thread that made the call, while no lock is held.
 //!
 //! # Platforms
 //!

@@ -4,7 +4,10 @@ use amy::{Event, Poller, Registrar, Sender};
 use std::{
     fmt::{self, Write},
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 use tracing::{
@@ -16,6 +19,7 @@ use tracing::{
 
 /// Keeps what it is told, and calls amy for each event.
 struct Witness {
+    attentive: Arc<AtomicBool>,
     events: Arc<Mutex<Vec<String>>>,
     registrar: Registrar,
     echo: Sender<()>,
@@ -37,6 +41,9 @@ impl Subscriber for Witness {
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
+        if !self.attentive.load(Ordering::Relaxed) {
+            return;
+        }
         let mut fields = Fields(String::new());
         event.record(&mut fields);
         self.events.lock().unwrap().push(fields.0.trim_end().to_owned());
@@ -55,15 +62,32 @@ impl Subscriber for Witness {
     fn exit(&self, _: &Id) {}
 }
 
+/// A subscriber that comes or goes changes what tracing remembers of each place that tells events.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// The events of `body`.
 fn witnessed(poller: &mut Poller, body: impl FnOnce(&mut Poller, &Registrar)) -> Vec<String> {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let registrar = poller.get_registrar();
     // A queue of its own, so that what the subscriber does is not told to the poller under test.
     let aside = Poller::new().unwrap();
     let (echo, _received) = aside.get_registrar().channel().unwrap();
     let events = Arc::new(Mutex::new(Vec::new()));
-    let witness = Witness { events: Arc::clone(&events), registrar: registrar.clone(), echo };
-    subscriber::with_default(witness, || body(poller, &registrar));
+    let attentive = Arc::new(AtomicBool::new(false));
+    let witness = Witness {
+        attentive: Arc::clone(&attentive),
+        events: Arc::clone(&events),
+        registrar: registrar.clone(),
+        echo,
+    };
+    subscriber::with_default(witness, || {
+        // A place whose first event is told inside a subscriber, or on a thread that has none, is silent
+        // from then on.
+        drop(registrar.set_timeout(60_000).unwrap());
+        assert!(poller.wait(0).unwrap().is_empty());
+        attentive.store(true, Ordering::Relaxed);
+        body(poller, &registrar);
+    });
     let events = events.lock().unwrap();
     events.clone()
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a command and draws what it printed, line by line at the time at which it came.
 
-    docs/img/record.py echo.svg cargo run --release --example echo
+    docs/img/record.py terminal.svg cargo run --release --example echo
 
 Build first, so that the compiler is not in the picture. Viewers that do not animate show all lines.
 """

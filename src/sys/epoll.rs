@@ -88,13 +88,13 @@ impl Queue {
         let millis = match timeout {
             None => None,
             Some(timeout) => {
-                let whole = timeout.min(LONGEST).as_millis();
-                if whole == 0 && !timeout.is_zero() {
+                if timeout < Duration::from_millis(1) && !timeout.is_zero() {
                     self.poll(timeout)?;
                 }
+                let timeout = timeout.min(LONGEST);
                 Some(Timespec {
-                    tv_sec: i64::try_from(whole / 1000).unwrap_or(i64::MAX),
-                    tv_nsec: (whole % 1000 * 1_000_000).try_into().unwrap_or(0),
+                    tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+                    tv_nsec: (timeout.subsec_millis() * 1_000_000).into(),
                 })
             }
         };

@@ -62,11 +62,15 @@ impl Timers {
         self.hub.open()?;
         let id = id::next()?;
         let mut deadlines = lock(&self.deadlines);
+        let before = deadlines.soonest();
         let slot = deadlines.insert(id, repeats, plan)?;
-        if let Err(error) = self.arrange(&mut deadlines) {
-            deadlines.remove(slot);
-            self.publish(&deadlines);
-            return Err(error);
+        // Behind another timer it changes nothing for those who sleep or are about to.
+        if deadlines.soonest() < before {
+            if let Err(error) = self.arrange(&mut deadlines) {
+                deadlines.remove(slot);
+                self.publish(&deadlines);
+                return Err(error);
+            }
         }
         drop(deadlines);
         trace!(id, ?timeout, repeats, "timer set");

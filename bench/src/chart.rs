@@ -90,7 +90,10 @@ pub fn number(value: f64) -> String {
         _ if value >= 1e6 => format!("{:.3}M", value / 1e6).replace(".000M", "M"),
         _ if value >= 1e3 => format!("{:.1}k", value / 1e3).replace(".0k", "k"),
         _ if value >= 100.0 => format!("{value:.0}"),
-        _ if value >= 10.0 => format!("{value:.1}"),
+        _ if value >= 10.0 => {
+            let text = format!("{value:.1}");
+            text.strip_suffix(".0").map_or(text.clone(), str::to_string)
+        }
         _ => {
             let text = format!("{value:.2}");
             text.strip_suffix(".00").map_or(text.clone(), str::to_string)
@@ -174,10 +177,19 @@ pub fn growth(title: &str, curves: &[Curve]) -> String {
         let small = "font-size=\"10\" fill=\"#7b8794\"";
         for step in steps(y_low, y_high) {
             canvas.line((left, y(step)), (left + width, y(step)), FAINT, 1.0);
-            canvas.text(left - 6.0, y(step) + 3.0, "end", small, &format!("{} ns", number(step)));
+            let label = if step < 1000.0 {
+                format!("{} ns", number(step))
+            } else {
+                format!("{} us", number(step / 1000.0))
+            };
+            canvas.text(left - 6.0, y(step) + 3.0, "end", small, &label);
         }
+        let mut free = 0.0;
         for point in xs() {
-            canvas.text(x(point), top + height + 14.0, "middle", small, &number(point));
+            if x(point) >= free {
+                canvas.text(x(point), top + height + 14.0, "middle", small, &number(point));
+                free = x(point) + 30.0;
+            }
         }
         canvas.text(left + width / 2.0, top + height + 29.0, "middle", small, &curve.along);
         for pair in curve.points.windows(2) {

@@ -102,6 +102,14 @@ pub fn ratios(lines: &[Line]) -> Recorded {
 pub fn compare(now: &Recorded) -> bool {
     let before = recorded();
     let mut well = true;
+    for ((kind, work), old) in &before {
+        let counted = ["calls", "allocations", "instructions"].contains(&kind.as_str());
+        let asked = now.keys().any(|(kind, _)| kind == "calls") == counted;
+        if asked && !now.contains_key(&(kind.clone(), work.clone())) {
+            println!("MISSING {kind:13} {work:15}            recorded {old:.3}");
+            well = false;
+        }
+    }
     for ((kind, work), &value) in now {
         let Some(&old) = before.get(&(kind.clone(), work.clone())) else {
             println!("new     {kind:13} {work:15} {value:10.3}, not recorded yet");

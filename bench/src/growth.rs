@@ -48,7 +48,7 @@ pub fn all(descriptors: u64) -> Vec<Growth> {
 
     let mut waits = growth(
         "connections",
-        "one event, beside so many registrations",
+        "one event, among so many registrations",
         "registrations",
         connections,
         "wall",
@@ -62,7 +62,7 @@ pub fn all(descriptors: u64) -> Vec<Growth> {
 
     let mut channels = growth(
         "channels",
-        "send, wait and receive on one of so many channels",
+        "a message, on one of so many channels",
         "channels",
         vec![1, 10, 100, 1000, 10_000],
         "cpu",
@@ -74,7 +74,7 @@ pub fn all(descriptors: u64) -> Vec<Growth> {
 
     let mut timers = growth(
         "timers",
-        "set and cancel a timer beside so many",
+        "set + cancel, beside so many timers",
         "timers",
         vec![1, 10, 100, 1000, 10_000, 100_000, 1_000_000],
         "cpu",
@@ -86,7 +86,7 @@ pub fn all(descriptors: u64) -> Vec<Growth> {
 
     let mut waiters = growth(
         "waiters",
-        "framed echo, 64 connections and 16 requests in flight, with so many waiters",
+        "a framed echo, with so many waiters",
         "waiters",
         vec![1, 2, 4],
         "cpu",

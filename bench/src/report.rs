@@ -323,7 +323,8 @@ fn goals(results: &Results) -> String {
     for threads in [1, 2] {
         let work = format!("register-{threads}");
         let ratio = get(&work, "amy", "cpu/raw").zip(get(&work, "mio", "cpu/raw"));
-        let what = format!("register + deregister, {threads} threads: processor time, mio = 1");
+        let plural = if threads == 1 { "thread" } else { "threads" };
+        let what = format!("register + deregister, {threads} {plural}: processor time, mio = 1");
         most(what, ratio.map(|(amy, mio)| amy / mio), 0.77, "");
     }
     most(
@@ -351,7 +352,8 @@ fn goals(results: &Results) -> String {
                 .filter_map(|line| line.figures.get(figure).copied())
                 .min_by(f64::total_cmp);
             let ratio = get(&work, "amy", figure).zip(best).map(|(amy, best)| amy / best);
-            let what = format!("channel, {producers} producers: {name}, best of the others = 1");
+            let plural = if producers == 1 { "producer" } else { "producers" };
+            let what = format!("channel, {producers} {plural}: {name}, best of the others = 1");
             most(what, ratio, 1.0, "");
         }
     }

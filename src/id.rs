@@ -30,7 +30,7 @@ pub(crate) fn next() -> io::Result<usize> {
 
 /// Whether `id` can have come from [`next`].
 pub(crate) fn is_possible(id: usize) -> bool {
-    id != 0 && id <= LAST
+    (1..=LAST).contains(&id)
 }
 
 struct Ids {

@@ -2,9 +2,7 @@
 
 use amy::{Notification, Poller, Registrar, Timeout};
 use std::{
-    collections::BTreeMap,
-    env,
-    fs::{self, File},
+    env, fs,
     io::{self, ErrorKind, Read},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
@@ -193,9 +191,10 @@ pub(crate) fn sleepers(registrar: &Registrar) -> usize {
 }
 
 #[cfg(target_os = "linux")]
-type ThreadId = rustix::thread::Pid;
+pub(crate) type ThreadId = rustix::thread::Pid;
 #[cfg(not(target_os = "linux"))]
-type ThreadId = ();
+#[derive(Debug)]
+pub(crate) struct ThreadId;
 
 #[cfg(target_os = "linux")]
 pub(crate) fn this_thread() -> ThreadId {
@@ -210,10 +209,12 @@ fn is_blocked(thread: &ThreadId) -> bool {
 
 /// Elsewhere a thread that is about to sleep has to do.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn this_thread() {}
+pub(crate) fn this_thread() -> ThreadId {
+    ThreadId
+}
 
 #[cfg(not(target_os = "linux"))]
-fn is_blocked((): &()) -> bool {
+fn is_blocked(_: &ThreadId) -> bool {
     true
 }
 
@@ -258,7 +259,7 @@ pub(crate) fn descriptors() -> Vec<u32> {
 
 /// The open descriptors of this process, and what each is.
 #[cfg(target_os = "linux")]
-pub(crate) fn open_files() -> BTreeMap<u32, String> {
+pub(crate) fn open_files() -> std::collections::BTreeMap<u32, String> {
     let link = |number| fs::read_link(format!("/proc/self/fd/{number}"));
     let named = descriptors().into_iter().filter_map(|number| Some((number, link(number).ok()?)));
     named.map(|(number, link)| (number, link.into_os_string().into_string().unwrap())).collect()
@@ -286,7 +287,7 @@ impl Wakes {
 
     pub(crate) fn count(&self) -> u64 {
         if self.link.starts_with("pipe:") {
-            let pipe = File::open(format!("/proc/self/fd/{}", self.descriptor)).unwrap();
+            let pipe = fs::File::open(format!("/proc/self/fd/{}", self.descriptor)).unwrap();
             return rustix::io::ioctl_fionread(&pipe).unwrap();
         }
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.descriptor)).unwrap();

@@ -1,6 +1,8 @@
 //! Promise 8 for those who bring their own queue: a `notify` that returned is told, once.
 
-use crate::common::{Bed, LONG, Wakes, alone, told, until};
+use crate::common::{Bed, LONG, told, until};
+#[cfg(target_os = "linux")]
+use crate::common::{Wakes, alone};
 use amy::{Event, Notifier, Poller};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -262,6 +264,7 @@ fn what_came_before_a_notify_is_seen_by_whoever_is_told() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn notifying_a_poller_that_is_awake_writes_nothing() {
     alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();
@@ -276,6 +279,7 @@ fn notifying_a_poller_that_is_awake_writes_nothing() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn an_outer_loop_is_told_with_one_write_until_somebody_looks() {
     alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();

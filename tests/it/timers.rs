@@ -1,6 +1,8 @@
 //! Promise 9: never early, from the call on, each once, and an interval's grid never moves.
 
-use crate::common::{Bed, Dice, LONG, Wakes, alone, descriptors, open_files, told};
+use crate::common::{Bed, Dice, LONG, alone, descriptors, told};
+#[cfg(target_os = "linux")]
+use crate::common::{Wakes, open_files};
 use amy::{Event, IdMap, Poller, Timeout, Timer};
 use std::{
     io,
@@ -642,6 +644,7 @@ fn a_hundred_thousand_timers_are_told_in_order_each_once_and_none_early() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn setting_and_cancelling_does_not_wake_the_poller() {
     alone(|| {
         let (mut poller, wakes) = Wakes::of_a_new_poller();
@@ -671,6 +674,7 @@ fn setting_and_cancelling_does_not_wake_the_poller() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn setting_a_timer_asks_nothing_of_the_kernel_while_the_poller_is_awake() {
     alone(|| {
         let poller = Poller::new().unwrap();

@@ -1,7 +1,9 @@
 //! Promise 3, waiting: `wait` returns nothing only when its timeout has passed, and never before;
 //! signals do not end it, and every duration means what it says.
 
-use crate::common::{LONG, Sleeper, in_time, look, new_poller, next, sorted, unix_pair, until};
+use crate::common::{LONG, Sleeper, look, new_poller, sorted, unix_pair, until};
+#[cfg(target_os = "linux")]
+use crate::common::{in_time, next};
 use amy::{Event, Poller, Timeout};
 use std::{
     io::Write,

@@ -231,8 +231,10 @@ impl Poller {
             // A wake for what was told already, or an alarm for a timer that is gone, took room
             // from descriptors that are ready: looks again.
             let crowded = inner != Inner::default();
-            let over = patience.is_over() && !crowded;
-            if !self.batch.is_empty() || over || seeded!("a spurious return ends a wait") {
+            if !self.batch.is_empty()
+                || (!crowded && patience.is_over())
+                || seeded!("a spurious return ends a wait")
+            {
                 return Ok(());
             }
         }

@@ -76,7 +76,7 @@ impl Door for Frames {
         matches!(way, Way::Other)
     }
 
-    fn has_more(&self) -> bool {
+    fn has_more(&mut self) -> bool {
         self.reader.has_more()
     }
 

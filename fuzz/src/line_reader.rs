@@ -73,7 +73,7 @@ impl Door for Lines {
         false
     }
 
-    fn has_more(&self) -> bool {
+    fn has_more(&mut self) -> bool {
         self.reader.has_more()
     }
 

@@ -69,7 +69,7 @@ pub(crate) trait Door {
     fn take(&mut self, way: Way, most: usize) -> Vec<Got>;
     /// Whether this way takes all in any case.
     fn takes_all(way: Way) -> bool;
-    fn has_more(&self) -> bool;
+    fn has_more(&mut self) -> bool;
     fn is_finished(&self) -> bool;
     fn is_empty(&self) -> bool;
     /// Cuts all that was delivered, plainly.
@@ -167,7 +167,7 @@ impl<D: Door> Play<D> {
     }
 
     fn check_came(
-        &self,
+        &mut self,
         n: usize,
         came: usize,
         asked: usize,
@@ -253,7 +253,7 @@ impl<D: Door> Play<D> {
     }
 
     /// What holds between any two calls.
-    fn check(&self) {
+    fn check(&mut self) {
         let over = self.source.ended || self.source.overclaimed.is_some();
         let refuses = self.in_hand() == 0 && self.plain.never.is_some();
         assert_eq!(self.door.is_finished(), over || refuses);

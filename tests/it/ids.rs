@@ -131,7 +131,9 @@ fn a_map_of_ids_holds_what_a_hash_map_holds() {
     let mut ids = IdMap::default();
     let mut plain = HashMap::new();
     // In a row, in the steps of several kinds of registration, and those that only differ far up.
-    let keys = (1..3000).chain((5000..90_000).step_by(7)).chain((1..60).map(|shift| 1 << shift));
+    let keys = (1..3000)
+        .chain((5000..90_000).step_by(7))
+        .chain((1..usize::BITS - 1).map(|shift| 1 << shift));
     for key in keys {
         assert_eq!(ids.insert(key, key ^ 1), plain.insert(key, key ^ 1));
     }

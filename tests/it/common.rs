@@ -236,10 +236,15 @@ pub(crate) fn is_alone() -> bool {
 
 const ALONE: &str = "AMY_TEST_ALONE";
 
-/// The command that runs this test in a process of its own.
+/// The command that runs this test in a process of its own, through what `AMY_TEST_RUNNER` says where
+/// the binary is one of another processor.
 pub(crate) fn this_test_alone() -> Command {
+    let runner = env::var("AMY_TEST_RUNNER").unwrap_or_default();
+    let binary = env::current_exe().unwrap().into_os_string().into_string().unwrap();
+    let mut words = runner.split_whitespace().chain([binary.as_str()]);
+    let mut command = Command::new(words.next().expect("the binary at least"));
     let thread = thread::current();
-    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(words);
     command.args(["--exact", thread.name().expect("the name of a test"), "--nocapture"]);
     command.env(ALONE, "1");
     command

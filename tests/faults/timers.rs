@@ -80,10 +80,11 @@ fn a_timer_set_while_another_loop_watches_is_told() {
                     break;
                 }
                 for n in batch {
-                    if n.id == interval.get_id() {
-                        ticks += interval.arm();
-                    } else {
+                    if n.id != interval.get_id() {
                         told.push(n.id);
+                    } else if ticks < 6 {
+                        // Not for ever: on a slow machine it would be due again at each look.
+                        ticks += interval.arm();
                     }
                 }
             }

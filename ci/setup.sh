@@ -7,7 +7,7 @@ for part in rustfmt clippy; do
 done
 
 missing=()
-for pair in strace:strace valgrind:valgrind nc:netcat-openbsd; do
+for pair in strace:strace valgrind:valgrind; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then

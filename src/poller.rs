@@ -295,9 +295,8 @@ impl Poller {
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.hub().watch_from_outside();
-        if !seeded!("watching sets no alarm") && self.timers.rearrange().is_err() {
-            // A `wait` then finds out when to come again.
-            let _ = self.hub().queue.wake();
+        if !seeded!("watching sets no alarm") {
+            self.timers.rearrange();
         }
         self.hub().queue.as_fd()
     }

@@ -101,9 +101,8 @@ impl Timers {
     pub(crate) fn after_wait(&self) {
         let unset = self.next.load(Ordering::Acquire) < self.armed.load(Ordering::Acquire);
         let sets = !seeded!("a watched poller leaves its alarm unset");
-        if unset && sets && self.hub.is_watched() && self.rearrange().is_err() {
-            // The loop comes at once, and the next `wait` tries again.
-            let _ = self.hub.queue.wake();
+        if unset && sets && self.hub.is_watched() {
+            self.rearrange();
         }
     }
 
@@ -122,18 +121,26 @@ impl Timers {
             let Some(id) = deadlines.pop(now) else { break };
             out.push(Notification::new(id, Event::Read));
         }
-        // Another waiter may be asleep, which would then have no alarm. If it cannot be set, that
-        // waiter has to look for itself.
-        if !seeded!("firing sets no alarm") && self.arrange(&mut deadlines).is_err() {
+        // Another waiter may be asleep, which would then have no alarm.
+        if !seeded!("firing sets no alarm") {
+            self.keep_alarm(&mut deadlines);
+        }
+    }
+
+    /// Sees to the alarm when somebody may have begun to rely on it.
+    pub(crate) fn rearrange(&self) {
+        self.keep_alarm(&mut lock(&self.deadlines));
+    }
+
+    /// Arranges the alarm for those who cannot say that it was refused: then somebody has to come
+    /// and look, and takes the deadline as his own timeout or tries again.
+    fn keep_alarm(&self, deadlines: &mut MutexGuard<'_, Deadlines>) {
+        if self.arrange(deadlines).is_err() {
             let _ = self.hub.queue.wake();
         }
     }
 
     /// Publishes the soonest deadline, and sets the alarm to it if somebody relies on the alarm.
-    pub(crate) fn rearrange(&self) -> io::Result<()> {
-        self.arrange(&mut lock(&self.deadlines))
-    }
-
     fn arrange(&self, deadlines: &mut MutexGuard<'_, Deadlines>) -> io::Result<()> {
         let soonest = self.publish(deadlines);
         if soonest >= self.armed.load(Ordering::Relaxed) || !self.hub.someone_sleeps() {
@@ -237,10 +244,7 @@ impl Timer {
     pub fn arm(&self) -> u64 {
         let mut deadlines = lock(&self.timers.deadlines);
         let ticks = deadlines.arm(self.slot, self.timers.now());
-        if self.timers.arrange(&mut deadlines).is_err() {
-            // A waiter that is woken takes the deadline as its own timeout.
-            let _ = self.timers.hub.queue.wake();
-        }
+        self.timers.keep_alarm(&mut deadlines);
         ticks
     }
 

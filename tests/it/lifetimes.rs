@@ -11,7 +11,6 @@ use std::{
     os::unix::net::UnixStream,
     sync::{
         Barrier,
-        atomic::{AtomicUsize, Ordering},
         mpsc::{SendError, TryRecvError},
     },
     thread,
@@ -76,7 +75,12 @@ fn broken<T: std::fmt::Debug>(result: io::Result<T>) {
 fn use_all(part: &mut Part, left: Option<Left>) {
     match part {
         Part::Poller(poller) => {
-            assert!(poller.wait(0).unwrap().len() <= 3);
+            let mut ids: Vec<_> = poller.wait(0).unwrap().iter().map(|n| n.id).collect();
+            assert!(left.is_none() || ids.len() <= 3, "{ids:?}");
+            let all = ids.len();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), all, "an id was told twice in one batch");
         }
         Part::Registrar(registrar) => {
             let (socket, _peer) = UnixStream::pair().unwrap();
@@ -272,21 +276,20 @@ fn drops_on_many_threads_at_once_close_each_descriptor_once() {
         for _ in 0..300 {
             let parts = parts();
             let start = Barrier::new(parts.len() + 1);
-            let running = AtomicUsize::new(parts.len());
             thread::scope(|scope| {
+                let mut threads = Vec::new();
                 for mut part in parts {
-                    let (start, running) = (&start, &running);
+                    let start = &start;
                     let uses = dice.below(5);
-                    scope.spawn(move || {
+                    threads.push(scope.spawn(move || {
                         start.wait();
                         (0..uses).for_each(|_| use_all(&mut part, None));
                         drop(part);
-                        running.fetch_sub(1, Ordering::Release);
-                    });
+                    }));
                 }
                 start.wait();
                 let mut canaries = vec![Canaries::new()];
-                while running.load(Ordering::Acquire) > 0 {
+                while threads.iter().any(|thread| !thread.is_finished()) {
                     if canaries.len() < 20 {
                         canaries.push(Canaries::new());
                     }

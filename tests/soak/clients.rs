@@ -69,16 +69,22 @@ pub(crate) fn read_slowly(field: &Field) {
     }
 }
 
+/// A new connection, on which so many messages were sent.
+fn connect_and_send(field: &Field, count: u64) -> TcpStream {
+    let mut sock = connect(field);
+    let mut writer = FrameWriter::new();
+    for number in 0..count {
+        writer.push(message(number, size(number))).unwrap();
+    }
+    assert!(writer.flush(&mut sock).unwrap());
+    sock
+}
+
 /// Some messages, then its half is closed, then the echoes.
 pub(crate) fn close_one_half(field: &Field) {
     const COUNT: u64 = 50;
     while !field.is_over() {
-        let mut sock = connect(field);
-        let mut writer = FrameWriter::new();
-        for number in 0..COUNT {
-            writer.push(message(number, size(number))).unwrap();
-        }
-        assert!(writer.flush(&mut sock).unwrap());
+        let mut sock = connect_and_send(field, COUNT);
         sock.shutdown(Shutdown::Write).unwrap();
         assert_eq!(receive_all(&mut sock, size).unwrap(), COUNT);
         done(field, COUNT);
@@ -89,12 +95,7 @@ pub(crate) fn close_one_half(field: &Field) {
 pub(crate) fn reset(field: &Field) {
     const COUNT: u64 = 50;
     while !field.is_over() {
-        let mut sock = connect(field);
-        let mut writer = FrameWriter::new();
-        for number in 0..COUNT {
-            writer.push(message(number, size(number))).unwrap();
-        }
-        assert!(writer.flush(&mut sock).unwrap());
+        let mut sock = connect_and_send(field, COUNT);
         let mut reader = FrameReader::new(FRAME_MAX).with_read_budget(100);
         reader.read_until_short(&mut sock).unwrap();
         let mut received = 0;

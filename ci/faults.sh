@@ -18,7 +18,7 @@ trap 'rm -rf "$tmp"' EXIT
 # build DIRECTORY FLAGS: prints the path of the test binary.
 build() {
     CARGO_TARGET_DIR=$1 RUSTFLAGS=$2 cargo test --locked --test faults --no-run --message-format short 2>&1 |
-        tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p'
+        tee -a /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p'
 }
 
 # scenario CALL NAME WHAT SCENARIO: one run under strace, its calls in $tmp/log, its words in $tmp/out.

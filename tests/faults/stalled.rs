@@ -21,11 +21,13 @@ fn a_sender_stalled_in_its_wake_holds_up_nobody() {
         let (tx, rx) = registrar.channel().unwrap();
 
         // The first write of each thread stalls. This thread makes its own here, where nobody minds;
-        // a poller whose descriptor was asked for is always woken.
-        let _ = poller.as_fd();
-        let notifier = registrar.notifier().unwrap();
+        // a poller whose descriptor was asked for is always woken. Not the one above: as it would
+        // have to wake the loop outside, the waiter would write, too, and stall.
+        let mut spare = faults.call(MAKING, Poller::new);
+        let _ = spare.as_fd();
+        let notifier = spare.get_registrar().notifier().unwrap();
         faults.notify(&notifier);
-        faults.expect(&mut poller, &[notifier.get_id()]);
+        faults.expect(&mut spare, &[notifier.get_id()]);
 
         let sent = AtomicBool::new(false);
         let (received, heard) = mpsc::channel();

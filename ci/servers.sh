@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The servers, driven by the clients that their users have, and abused. Each test says what it needs.
+#
+#   ci/servers.sh [SECONDS]      how long each soak takes (60)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export AMY_SOAK_SECONDS=${1:-60}
+
+missing=()
+for pair in redis-cli:redis-tools redis-benchmark:redis-tools wrk:wrk curl:curl openssl:openssl chromium:chromium; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+fi
+
+cargo clippy --locked --package amy-servers --all-targets -- -D warnings
+ulimit -n "$(ulimit -Hn)"
+# One at a time: each measures a process of its own, and they would be in each other's way.
+cargo test --locked --release --package amy-servers -- --test-threads 1

@@ -1,0 +1,22 @@
+//! What the servers of this package have in common; each is a program in `src/bin/`.
+//!
+//! It is no framework: a server owns its threads, its pollers and its connections, and takes from here
+//! what every server needs and none wants to get wrong.
+//!
+//! - [`run`], [`within`]: arguments, and one line for each bad one.
+//! - [`Stop`]: Ctrl-C and SIGTERM as something to wait for.
+//! - [`Acceptor`], [`Place`]: a limit on connections, and the listener's edge that is never forgotten.
+//! - [`Idle`]: the end of those who say nothing.
+//! - [`fill`], [`drain`]: bytes from and to a socket, with a bound.
+
+mod accept;
+mod args;
+mod idle;
+mod io;
+mod stop;
+
+pub use accept::{Accepted, Acceptor, Place, raise_descriptor_limit};
+pub use args::{run, within};
+pub use idle::Idle;
+pub use io::{Filled, drain, fill};
+pub use stop::Stop;

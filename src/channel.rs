@@ -7,10 +7,12 @@
 
 use crate::{
     notifier::{Hub, Signal},
-    sync::{Arc, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock, seeded, wait},
+    sync::{
+        Arc, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock, lock_in_turns, seeded, wait,
+    },
 };
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell, RefMut},
     collections::VecDeque,
     fmt, io,
     sync::mpsc::{SendError, TryRecvError, TrySendError},
@@ -38,18 +40,22 @@ fn pair<T>(hub: &Arc<Hub>, bound: Option<usize>) -> io::Result<(Half<T>, Receive
     let shared = Arc::new(Shared {
         signal: Signal::new(hub, true)?,
         bound,
-        queue: Mutex::new(Queue {
+        queue: Apart(Mutex::new(Queue {
             messages: VecDeque::new(),
             taken: 0,
             offered: 0,
             senders_gone: false,
             receiver_gone: false,
             end_told: false,
-        }),
+        })),
         room: Condvar::new(),
         senders: AtomicUsize::new(1),
     });
-    let receiver = Receiver { shared: Arc::clone(&shared), at_hand: RefCell::default() };
+    let receiver = Receiver {
+        shared: Arc::clone(&shared),
+        at_hand: RefCell::default(),
+        ended: Cell::new(false),
+    };
     Ok((Half { shared }, receiver))
 }
 
@@ -57,7 +63,7 @@ struct Shared<T> {
     signal: Signal,
     /// How many messages may wait; `None` for any number, 0 for a rendezvous.
     bound: Option<usize>,
-    queue: Mutex<Queue<T>>,
+    queue: Apart<Mutex<Queue<T>>>,
     /// Signalled when the receiver took a message of a bounded channel, or is gone.
     room: Condvar,
     senders: AtomicUsize,
@@ -73,6 +79,11 @@ struct Queue<T> {
     /// The receiver has been told `Disconnected`, so there is nothing more to tell.
     end_told: bool,
 }
+
+/// On cache lines of its own, so that threads which fight over it slow nobody who reads what is beside
+/// it. Two lines, since processors fetch them in pairs.
+#[repr(align(128))]
+struct Apart<T>(T);
 
 impl<T> Shared<T> {
     /// Queues a message. The lock that is held shows that the receiver is there.
@@ -104,7 +115,7 @@ impl<T> Half<T> {
         if self.shared.signal.is_closed() {
             return None;
         }
-        let queue = lock(&self.shared.queue);
+        let queue = lock_in_turns(&self.shared.queue.0);
         (!queue.receiver_gone).then_some(queue)
     }
 
@@ -128,7 +139,7 @@ impl<T> Drop for Half<T> {
         if self.shared.senders.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let mut queue = lock(&self.shared.queue);
+        let mut queue = lock(&self.shared.queue.0);
         queue.senders_gone = true;
         if queue.receiver_gone || seeded!("the end is silent") {
             return;
@@ -269,7 +280,7 @@ impl<T> SyncSender<T> {
             if !seeded!("a full queue is not announced") {
                 shared.announce();
             }
-            queue = lock(&shared.queue);
+            queue = lock(&shared.queue.0);
         }
         while queue.messages.len() >= most && !queue.receiver_gone {
             queue = wait(&shared.room, queue);
@@ -307,7 +318,7 @@ impl<T> SyncSender<T> {
     /// Waits until the message that was offered as number `ticket` is taken.
     fn await_taker(&self, ticket: u64) -> Result<(), SendError<T>> {
         let shared = &self.half.shared;
-        let mut queue = lock(&shared.queue);
+        let mut queue = lock(&shared.queue.0);
         while queue.taken <= ticket {
             if queue.receiver_gone {
                 // The receiver leaves an offer that it did not take to the one who made it.
@@ -378,6 +389,8 @@ pub struct Receiver<T> {
     /// Taken from the queue and not handed out yet. Empty in a bounded channel, where a message
     /// takes up room until it is received.
     at_hand: RefCell<VecDeque<T>>,
+    /// The end was received, and PENDING does not stand for it any more.
+    ended: Cell<bool>,
 }
 
 impl<T> Receiver<T> {
@@ -396,22 +409,13 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// See [`Receiver`].
+    #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        if self.shared.bound.is_some() {
-            return self.take_one();
-        }
         let mut at_hand = self.at_hand.borrow_mut();
-        let message = at_hand.pop_front();
-        if !at_hand.is_empty() {
-            return message.ok_or(TryRecvError::Empty);
+        if at_hand.len() > 1 {
+            return at_hand.pop_front().ok_or(TryRecvError::Empty);
         }
-        if at_hand.capacity() > ROOM_KEPT {
-            *at_hand = VecDeque::new();
-        }
-        let mut queue = lock(&self.shared.queue);
-        std::mem::swap(&mut queue.messages, &mut at_hand);
-        let message = message.or_else(|| at_hand.pop_front());
-        self.settle(queue, message, at_hand.is_empty())
+        self.take_last(at_hand)
     }
 
     /// The messages that are there now, each received when it is asked for.
@@ -430,7 +434,7 @@ impl<T> Receiver<T> {
     /// How many messages are there to be received.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.at_hand.borrow().len() + lock(&self.shared.queue).messages.len()
+        self.at_hand.borrow().len() + lock(&self.shared.queue.0).messages.len()
     }
 
     /// Whether no message is there to be received.
@@ -439,8 +443,28 @@ impl<T> Receiver<T> {
         self.len() == 0
     }
 
+    /// Takes the last message at hand, if there is one, and then all that is queued: with an answer
+    /// goes PENDING, which has to say whether anything is left.
+    fn take_last(&self, mut at_hand: RefMut<'_, VecDeque<T>>) -> Result<T, TryRecvError> {
+        if self.shared.bound.is_some() {
+            return self.take_one();
+        }
+        let message = at_hand.pop_front();
+        // A send that has returned, and the end, left PENDING set; what is under way may count as later.
+        if message.is_none() && !self.shared.signal.is_pending() && !self.ended.get() {
+            return Err(TryRecvError::Empty);
+        }
+        if at_hand.capacity() > ROOM_KEPT {
+            *at_hand = VecDeque::new();
+        }
+        let mut queue = lock_in_turns(&self.shared.queue.0);
+        std::mem::swap(&mut queue.messages, &mut at_hand);
+        let message = message.or_else(|| at_hand.pop_front());
+        self.settle(queue, message, at_hand.is_empty())
+    }
+
     fn take_one(&self) -> Result<T, TryRecvError> {
-        let mut queue = lock(&self.shared.queue);
+        let mut queue = lock(&self.shared.queue.0);
         let message = queue.messages.pop_front();
         if message.is_some() && !seeded!("room is not told") {
             queue.taken += 1;
@@ -464,6 +488,7 @@ impl<T> Receiver<T> {
     ) -> Result<T, TryRecvError> {
         let over = queue.senders_gone && message.is_none();
         queue.end_told |= over;
+        self.ended.set(over);
         let empty = empty || seeded!("a partial drain counts as empty");
         if empty && (!queue.senders_gone || queue.end_told) && self.shared.signal.is_pending() {
             self.shared.signal.clear_pending();
@@ -474,7 +499,7 @@ impl<T> Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        let mut queue = lock(&self.shared.queue);
+        let mut queue = lock(&self.shared.queue.0);
         queue.receiver_gone = true;
         // Offers of a rendezvous go back to those who made them.
         let undelivered = if self.shared.bound == Some(0) {

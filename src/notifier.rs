@@ -129,6 +129,7 @@ impl Hub {
         if self.is_closed() { Err(gone()) } else { Ok(()) }
     }
 
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.state.load(Ordering::Acquire) & CLOSED != 0
     }
@@ -268,9 +269,17 @@ impl Hub {
         }
     }
 
+    /// Whether steps 3 and 4 of notify find nothing to do, as in the midst of a burst.
+    #[inline]
+    fn is_seen_to(&self) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        let asleep = state & (SLEEPERS | EXTERNAL) != 0 && state & WOKEN == 0;
+        state & (LISTED | CLOSED) == LISTED && !asleep
+    }
+
     /// Steps 2 to 4 of notify, for a node that is pending.
     fn announce(&self, node: &Arc<Node>) -> io::Result<()> {
-        if node.flags.load(Ordering::Acquire) & ON_LIST == 0 {
+        if !node.is_on_list() {
             let mut ready = lock(&self.ready);
             if node.flags.load(Ordering::Relaxed) & ON_LIST == 0 {
                 ready.list.push_back(Arc::clone(node));
@@ -313,6 +322,11 @@ impl fmt::Debug for Hub {
 }
 
 impl Node {
+    #[inline]
+    fn is_on_list(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & ON_LIST != 0
+    }
+
     /// Takes a node that has nothing to tell off the list, and says whether it did.
     fn take_off(&self) -> bool {
         self.flags.compare_exchange(ON_LIST, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -354,6 +368,7 @@ impl Signal {
         self.node.id
     }
 
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.hub.is_closed()
     }
@@ -367,13 +382,18 @@ impl Signal {
         self.node.flags.fetch_and(!PENDING, Ordering::AcqRel);
     }
 
+    #[inline]
     pub(crate) fn is_pending(&self) -> bool {
         self.node.flags.load(Ordering::Acquire) & PENDING != 0
     }
 
     /// Steps 2 to 4 of notify: returns when a `wait` is sure to look. `Err` is `BrokenPipe` if
     /// there is no poller any more, or what the kernel said of the wake; it stays pending.
+    #[inline]
     pub(crate) fn announce(&self) -> io::Result<()> {
+        if self.node.is_on_list() && self.hub.is_seen_to() {
+            return Ok(());
+        }
         self.hub.announce(&self.node)
     }
 }

@@ -80,8 +80,8 @@ struct Queue<T> {
     end_told: bool,
 }
 
-/// On cache lines of its own, so that threads which fight over it slow nobody who reads what is beside
-/// it. Two lines, since processors fetch them in pairs.
+/// On cache lines of its own, so that threads which fight over it slow nobody who reads what is
+/// beside it. Two lines, since processors fetch them in pairs.
 #[repr(align(128))]
 struct Apart<T>(T);
 
@@ -450,7 +450,7 @@ impl<T> Receiver<T> {
             return self.take_one();
         }
         let message = at_hand.pop_front();
-        // A send that has returned, and the end, left PENDING set; what is under way may count as later.
+        // A send that has returned, and the end, left PENDING set; what is under way comes later.
         if message.is_none() && !self.shared.signal.is_pending() && !self.ended.get() {
             return Err(TryRecvError::Empty);
         }

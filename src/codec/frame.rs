@@ -19,6 +19,14 @@ const fn encode(length: u32) -> [u8; HEADER] {
     length.to_be_bytes()
 }
 
+/// The same for a length that is known to fit.
+#[inline]
+const fn encode_short(length: usize) -> [u8; HEADER] {
+    debug_assert!(length < LONG);
+    let [.., a, b, c, d] = length.to_be_bytes();
+    [a, b, c, d]
+}
+
 #[inline]
 const fn decode(header: [u8; HEADER]) -> u32 {
     u32::from_be_bytes(header)
@@ -439,6 +447,8 @@ pub struct FrameWriter {
     outbox: Outbox,
     frame_limit: u32,
     queue_limit: usize,
+    /// The longest message that may be queued and is copied then, plus its header. 0 once broken.
+    short_max: usize,
     writable: bool,
     sent: u64,
     broken: Option<Broken>,
@@ -458,6 +468,7 @@ impl FrameWriter {
             outbox: Outbox::new(),
             frame_limit: u32::MAX,
             queue_limit: QUEUE_LIMIT,
+            short_max: HEADER + LONG - 1,
             writable: true,
             sent: 0,
             broken: None,
@@ -469,7 +480,7 @@ impl FrameWriter {
     #[must_use]
     pub fn with_max_frame_size(mut self, bytes: u32) -> FrameWriter {
         self.frame_limit = bytes;
-        self
+        self.with_limits()
     }
 
     /// The same, with so many bytes, at least 4, as the most that may wait, each message's length
@@ -477,7 +488,17 @@ impl FrameWriter {
     #[must_use]
     pub fn with_queue_limit(mut self, bytes: usize) -> FrameWriter {
         self.queue_limit = bytes.max(HEADER);
+        self.with_limits()
+    }
+
+    fn with_limits(mut self) -> FrameWriter {
+        self.short_max = HEADER + self.longest().min(LONG - 1);
         self
+    }
+
+    /// The longest message that an empty queue has room for.
+    fn longest(&self) -> usize {
+        (self.queue_limit - HEADER).min(self.frame_limit as usize)
     }
 
     /// Queues a message without writing anything.
@@ -508,32 +529,37 @@ impl FrameWriter {
     #[inline]
     pub fn push<F: AsRef<[u8]> + Into<Vec<u8>>>(&mut self, frame: F) -> Result<(), Refused<F>> {
         let bytes = frame.as_ref();
-        let length = match self.admit(bytes.len()) {
+        let whole = HEADER + bytes.len();
+        if whole > self.short_max || self.outbox.len() + whole > self.queue_limit {
+            return self.push_long(frame);
+        }
+        self.outbox.copy(encode_short(bytes.len()), bytes);
+        Ok(())
+    }
+
+    /// Queues what is not copied, and finds the reason for what is refused.
+    fn push_long<F: AsRef<[u8]> + Into<Vec<u8>>>(&mut self, frame: F) -> Result<(), Refused<F>> {
+        let length = match self.admit(frame.as_ref().len()) {
             Ok(length) => length,
             Err(reason) => return Err(Refused { frame, reason }),
         };
-        if bytes.len() < LONG {
-            self.outbox.copy(encode(length), bytes);
-        } else {
-            let bytes = frame.into();
-            assert_eq!(bytes.len(), length as usize, "a frame has one length");
-            self.outbox.keep(encode(length), bytes);
-        }
+        let bytes = frame.into();
+        assert_eq!(bytes.len(), length as usize, "a frame has one length");
+        self.outbox.keep(encode(length), bytes);
         Ok(())
     }
 
     /// The length for the header of a message that may be queued.
-    #[inline]
     fn admit(&self, length: usize) -> Result<u32, Refusal> {
         if self.broken.is_some() {
             return Err(Refusal::Broken);
         }
         // What would not even fit into an empty queue would never be accepted: not `Full`.
-        let limit = self.queue_limit.saturating_sub(HEADER).min(self.frame_limit as usize);
+        let limit = self.longest();
         let queued = self.outbox.len();
         match u32::try_from(length) {
             Ok(header) if length <= limit => {
-                if HEADER + length > self.queue_limit.saturating_sub(queued) {
+                if HEADER + length > self.queue_limit - queued {
                     return Err(Refusal::Full { length, queued, limit: self.queue_limit });
                 }
                 Ok(header)
@@ -589,6 +615,7 @@ impl FrameWriter {
             }
             Err(error) => {
                 self.broken = Some(Broken::from(&error));
+                self.short_max = 0;
                 Err(error)
             }
         }

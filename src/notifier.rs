@@ -174,11 +174,13 @@ impl Hub {
     }
 
     /// Whether another loop may be waiting for the queue's own descriptor.
+    #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         self.state.load(Ordering::Acquire) & EXTERNAL != 0
     }
 
     /// Step 2 of wait: counts the caller among the sleepers, unless there is something to tell.
+    #[inline]
     pub(crate) fn fall_asleep(&self) -> bool {
         let before = self.state.fetch_add(ONE_SLEEPER, Ordering::AcqRel);
         if before & LISTED != 0 && !seeded!("LISTED is not looked at again") {
@@ -189,17 +191,20 @@ impl Hub {
     }
 
     /// Step 4 of wait, for one that slept.
+    #[inline]
     pub(crate) fn wake_up(&self, took_edge: bool) {
         self.leave(ONE_SLEEPER, took_edge);
     }
 
     /// Step 4 of wait, for one that looked into the kernel without sleeping.
+    #[inline]
     pub(crate) fn looked(&self, took_edge: bool) {
         if took_edge && !seeded!("only sleepers clear WOKEN") {
             self.leave(0, true);
         }
     }
 
+    #[inline]
     fn leave(&self, sleepers: u64, took_edge: bool) {
         if took_edge {
             // Cannot fail: the closure always gives a value.
@@ -212,10 +217,12 @@ impl Hub {
     }
 
     /// Whether the list holds something to tell. Drops from it what has nothing.
+    #[inline]
     pub(crate) fn has_ready(&self) -> bool {
-        if !self.may_have_ready() {
-            return false;
-        }
+        self.may_have_ready() && self.list_has_ready()
+    }
+
+    fn list_has_ready(&self) -> bool {
         let mut ready = lock(&self.ready);
         while let Some(node) = ready.list.front() {
             if !node.take_off() {
@@ -229,10 +236,14 @@ impl Hub {
 
     /// Steps 5 and 6 of wait: appends at most `room` notifications, those waiting longest first,
     /// and wakes another waiter for what it had no room for.
+    #[inline]
     pub(crate) fn collect(&self, room: usize, out: &mut Vec<Notification>) {
-        if !self.may_have_ready() {
-            return;
+        if self.may_have_ready() {
+            self.collect_list(room, out);
         }
+    }
+
+    fn collect_list(&self, room: usize, out: &mut Vec<Notification>) {
         let mut ready = lock(&self.ready);
         let mut told = 0;
         let mut unseen = ready.list.len();
@@ -259,6 +270,7 @@ impl Hub {
         }
     }
 
+    #[inline]
     fn may_have_ready(&self) -> bool {
         self.state.load(Ordering::Acquire) & LISTED != 0
     }

@@ -78,6 +78,7 @@ impl Timers {
     }
 
     /// Whether a deadline has passed.
+    #[inline]
     pub(crate) fn is_due(&self) -> bool {
         let next = self.next.load(Ordering::Acquire);
         next != NEVER && next <= self.now()
@@ -86,11 +87,15 @@ impl Timers {
     /// To be called by a waiter that is about to sleep, after it was counted as a sleeper.
     ///
     /// Returns how long it may sleep if the alarm could not be set, and `None` if it could.
+    #[inline]
     pub(crate) fn before_sleep(&self) -> Option<Duration> {
-        let next = self.next.load(Ordering::Acquire);
-        if next >= self.armed.load(Ordering::Acquire) || seeded!("a sleeper sets no alarm") {
+        if !self.is_unset() || seeded!("a sleeper sets no alarm") {
             return None;
         }
+        self.set_for_sleep()
+    }
+
+    fn set_for_sleep(&self) -> Option<Duration> {
         let mut deadlines = lock(&self.deadlines);
         self.arrange(&mut deadlines).err()?;
         Some(Duration::from_nanos(deadlines.soonest().saturating_sub(self.now())))
@@ -98,20 +103,30 @@ impl Timers {
 
     /// To be called when a `wait` is over. If another loop watches the queue the alarm must be set:
     /// the loop does not know the deadline, and comes back only when the queue says so.
+    #[inline]
     pub(crate) fn after_wait(&self) {
-        let unset = self.next.load(Ordering::Acquire) < self.armed.load(Ordering::Acquire);
         let sets = !seeded!("a watched poller leaves its alarm unset");
-        if unset && sets && self.hub.is_watched() {
+        if self.is_unset() && sets && self.hub.is_watched() {
             self.rearrange();
         }
     }
 
+    /// Whether the soonest deadline is sooner than the alarm.
+    #[inline]
+    fn is_unset(&self) -> bool {
+        self.next.load(Ordering::Acquire) < self.armed.load(Ordering::Acquire)
+    }
+
     /// Appends at most `room` notifications of timers whose deadline has passed, soonest first.
     /// `alarm` says that the alarm went off.
+    #[inline]
     pub(crate) fn fire(&self, alarm: bool, room: usize, out: &mut Vec<Notification>) {
-        if !alarm && (room == 0 || !self.is_due()) {
-            return;
+        if alarm || (room > 0 && self.is_due()) {
+            self.fire_due(alarm, room, out);
         }
+    }
+
+    fn fire_due(&self, alarm: bool, room: usize, out: &mut Vec<Notification>) {
         let mut deadlines = lock(&self.deadlines);
         if alarm && !seeded!("an alarm that went off counts as set") {
             self.armed.store(NEVER, Ordering::Release);

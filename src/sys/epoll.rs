@@ -79,6 +79,7 @@ impl Queue {
     /// Waits whole milliseconds in `epoll_pwait`, and a last fraction of one in `ppoll`, which
     /// every kernel has with nanoseconds. `epoll_pwait2` has them too, but not before Linux 5.11,
     /// nor under gVisor or an older seccomp filter.
+    #[inline(always)]
     pub(crate) fn wait(
         &self,
         room: usize,
@@ -133,6 +134,7 @@ impl Queue {
         Ok(())
     }
 
+    #[cold]
     fn poll(&self, timeout: Duration) -> io::Result<()> {
         poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timespec(timeout)))?;
         Ok(())
@@ -180,6 +182,7 @@ fn flags(interest: Interest) -> EventFlags {
     flags
 }
 
+#[inline]
 fn notification(data: u64, flags: EventFlags) -> Notification {
     let asked_read = data & Event::Read as u64 != 0;
     let asked_write = data & Event::Write as u64 != 0;

@@ -63,6 +63,7 @@ pub fn works() -> Vec<Work> {
                 Contender::new("amy, hand-over", with(amy_hand_over)).against("raw, hand-over"),
                 Contender::new("amy, two waiters", with(amy_waiters::<2>))
                     .against("raw, two waiters"),
+                Contender::new("amy, two pollers", with(amy_pollers::<2>)),
                 Contender::new("amy 0.10", with(amy010)),
                 Contender::new("mio", with(mio)),
                 Contender::new("tokio", with(|listener, open| tokio(1, listener, open))),
@@ -626,6 +627,66 @@ fn amy_waiters<const WAITERS: usize>(listener: TcpListener, open: usize) -> Vec<
             })
         })
         .collect()
+}
+
+/// A poller for each thread. The first accepts, and deals the connections out in turn.
+fn amy_pollers<const POLLERS: usize>(listener: TcpListener, open: usize) -> Vec<JoinHandle<()>> {
+    listener.set_nonblocking(true).expect("a mode");
+    let (dealers, hands): (Vec<_>, Vec<_>) = (0..POLLERS)
+        .map(|_| {
+            let poller = amy::Poller::with_capacity(EVENTS).expect("a poller");
+            let (dealer, hand) = poller.get_registrar().channel().expect("a channel");
+            (dealer, (poller, hand))
+        })
+        .unzip();
+    let mut listener = Some((listener, dealers));
+    hands
+        .into_iter()
+        .enumerate()
+        .map(|(number, (poller, hand))| {
+            let listener = listener.take();
+            // Of those dealt in turn: rounded up for the first ones.
+            let share = (open + POLLERS - 1 - number) / POLLERS;
+            spawn(move || serve_hand(poller, listener, &hand, share))
+        })
+        .collect()
+}
+
+fn serve_hand(
+    mut poller: amy::Poller,
+    listener: Option<(TcpListener, Vec<amy::Sender<TcpStream>>)>,
+    hand: &amy::Receiver<TcpStream>,
+    mut open: usize,
+) {
+    let registrar = poller.get_registrar();
+    let listener = listener.map(|(listener, dealers)| {
+        let id = registrar.register(&listener, amy::Event::Read).expect("room");
+        (id, listener, dealers)
+    });
+    let mut dealt = 0;
+    let mut connections = amy::IdMap::default();
+    while open > 0 {
+        for n in poller.wait(None).expect("a wait") {
+            if n.id == hand.get_id() {
+                for socket in hand {
+                    let id = registrar.register(&socket, amy::Event::Both).expect("room");
+                    connections.insert(id, Connection::new(socket));
+                }
+            } else if let Some(connection) = connections.get_mut(&n.id) {
+                if !connection.serve(n) {
+                    connections.remove(&n.id);
+                    open -= 1;
+                }
+            } else if let Some((id, listener, dealers)) = &listener {
+                if n.id == *id {
+                    accept_all(listener, |socket| {
+                        dealers[dealt % dealers.len()].send(socket).expect("a thread");
+                        dealt += 1;
+                    });
+                }
+            }
+        }
+    }
 }
 
 fn amy010(listener: TcpListener, mut open: usize) -> Vec<JoinHandle<()>> {

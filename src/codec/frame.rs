@@ -222,7 +222,7 @@ impl FrameReader {
     pub fn iter_mut(&mut self) -> FrameIter<'_> {
         let limit = self.cut.limit;
         let (rest, taken) = self.inbox.bytes_and_taken();
-        FrameIter { rest, taken, limit }
+        FrameIter { end: *taken + rest.len(), rest, taken, limit }
     }
 
     /// Takes the complete messages in hand as owned ones that share one buffer.
@@ -248,10 +248,9 @@ impl FrameReader {
     /// # }
     /// ```
     pub fn take_frames(&mut self) -> OwnedFrames {
-        let mut ahead =
-            FrameIter { rest: self.inbox.bytes(), taken: &mut 0, limit: self.cut.limit };
-        ahead.by_ref().for_each(drop);
-        let complete = *ahead.taken;
+        let (rest, limit) = (self.inbox.bytes(), self.cut.limit);
+        let mut complete = 0;
+        FrameIter { end: rest.len(), rest, taken: &mut complete, limit }.for_each(drop);
         OwnedFrames { rest: self.inbox.take(complete) }
     }
 
@@ -340,8 +339,11 @@ impl Cut for FrameCut {
 /// Made by [`FrameReader::iter_mut`].
 pub struct FrameIter<'a> {
     rest: &'a [u8],
-    /// Counts on as messages are given, so that those not given stay.
+    /// Where `rest` begins, so that what is not given stays. Only written: each message would wait
+    /// for the one before it if this were counted up.
     taken: &'a mut usize,
+    /// Where `rest` ends.
+    end: usize,
     limit: u32,
 }
 
@@ -357,7 +359,7 @@ impl<'a> Iterator for FrameIter<'a> {
             return None;
         }
         self.rest = rest;
-        *self.taken += HEADER + frame.len();
+        *self.taken = self.end - rest.len();
         Some(frame)
     }
 

@@ -8,11 +8,14 @@
 //! - [`Acceptor`], [`Place`]: a limit on connections, and the listener's edge that is never forgotten.
 //! - [`Idle`]: the end of those who say nothing.
 //! - [`fill`], [`drain`]: bytes from and to a socket, with a bound.
+//! - [`resp`], [`data`]: the protocol and the state of a key-value server, alone or replicated.
 
 mod accept;
 mod args;
+pub mod data;
 mod idle;
 mod io;
+pub mod resp;
 mod stop;
 
 pub use accept::{Accepted, Acceptor, Place, raise_descriptor_limit};

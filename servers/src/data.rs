@@ -115,6 +115,28 @@ impl Command {
         COMMANDS.iter().find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
     }
 
+    /// All commands on keys.
+    pub fn all() -> &'static [Command] {
+        &COMMANDS
+    }
+
+    /// Appends what Redis's own `COMMAND` says of it: its name, how many arguments it has (or, below
+    /// zero, at least has), whether it writes, and which are its keys.
+    pub fn describe(&self, out: &mut BytesMut) {
+        let least = i64::try_from(*self.args.start()).unwrap_or(i64::MAX);
+        let (last, step) = match self.keys {
+            Keys::First => (1, 1),
+            Keys::Every => (-1, 1),
+            Keys::Second => (-1, 2),
+        };
+        resp::array(out, 6);
+        resp::bulk(out, self.name.to_ascii_lowercase().as_bytes());
+        resp::integer(out, if self.args.end() == self.args.start() { least } else { -least });
+        resp::array(out, 1);
+        resp::simple(out, if self.writes { "write" } else { "readonly" });
+        [1, last, step].into_iter().for_each(|number| resp::integer(out, number));
+    }
+
     /// Those of `args`, which begin with the name, that are keys.
     pub fn keys<'a>(&self, args: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> + use<'a> {
         let (most, step) = match self.keys {

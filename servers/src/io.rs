@@ -1,10 +1,19 @@
 //! Bytes from and to a non-blocking socket, as many as there are and no more than a bound.
 
 use bytes::{Buf, BytesMut};
-use std::io::{self, Read, Write};
+use std::{
+    cell::RefCell,
+    io::{self, Read, Write},
+};
 
 /// How much is asked for at once.
-const CHUNK: usize = 16 * 1024;
+const CHUNK: usize = 64 * 1024;
+
+thread_local! {
+    /// What is read comes here first: a buffer of its own size would have to be zeroed for each read,
+    /// and held by connections that are idle.
+    static ARRIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
+}
 
 /// Why [`fill`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +32,21 @@ pub enum Filled {
 ///
 /// Those of read(2), but for EAGAIN and EINTR. What was read before stays in `buffer`.
 pub fn fill(sock: &mut impl Read, buffer: &mut BytesMut, limit: usize) -> io::Result<Filled> {
-    while buffer.len() < limit {
-        let old = buffer.len();
-        buffer.resize(old + CHUNK.min(limit - old), 0);
-        let read = sock.read(&mut buffer[old..]);
-        buffer.truncate(old + *read.as_ref().unwrap_or(&0));
-        match read {
-            Ok(0) => return Ok(Filled::Ended),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Filled::Drained),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    ARRIVED.with_borrow_mut(|arrived| {
+        while buffer.len() < limit {
+            let room = CHUNK.min(limit - buffer.len());
+            match sock.read(&mut arrived[..room]) {
+                Ok(0) => return Ok(Filled::Ended),
+                Ok(read) => buffer.extend_from_slice(&arrived[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Filled::Drained);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
-    Ok(Filled::More)
+        Ok(Filled::More)
+    })
 }
 
 /// Writes what `buffer` holds, and returns whether all of it has left.

@@ -86,8 +86,13 @@ impl Server {
     }
 
     /// SIGTERM, and how it ended.
-    pub fn stop(mut self) -> ExitStatus {
+    pub fn stop(self) -> ExitStatus {
         self.signal("TERM");
+        self.stop_signalled()
+    }
+
+    /// How it ended after a signal that it was sent before.
+    pub fn stop_signalled(mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -186,7 +191,9 @@ pub fn never_read(sock: &TcpStream, request: &[u8], patience: Duration, most: us
     while sent < most {
         match (&*sock).write(request) {
             Ok(written) => sent += written,
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return sent,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return sent;
+            }
             Err(e) if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
                 return sent;
             }

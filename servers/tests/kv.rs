@@ -1,0 +1,474 @@
+//! `kv`, driven by the clients that Redis's users have, and abused.
+
+mod common;
+
+use common::{
+    Dir, Server, client, half_close, idle_crowd, never_read, refusal, reset, trickle, until,
+};
+use redis::Commands;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+const KV: &str = env!("CARGO_BIN_EXE_kv");
+
+/// How the threads can be arranged.
+const LAYOUTS: [&[&str]; 3] =
+    [&[], &["--pollers", "2", "--workers", "2"], &["--pollers", "1", "--workers", "3"]];
+
+fn start(args: &[&str]) -> Server {
+    Server::start(KV, &[&["--listen", "127.0.0.1:0"], args].concat())
+}
+
+/// The address as a client of the `redis` crate wants it, connected.
+fn connect(server: &Server) -> redis::Connection {
+    redis::Client::open(format!("redis://{}/", server.address)).unwrap().get_connection().unwrap()
+}
+
+/// Sends `request`, and reads until so many bytes have come.
+fn exchange(sock: &mut TcpStream, request: &[u8], len: usize) -> Vec<u8> {
+    sock.write_all(request).unwrap();
+    let mut reply = vec![0; len];
+    sock.read_exact(&mut reply).unwrap();
+    reply
+}
+
+fn expiring(after: redis::SetExpiry) -> redis::SetOptions {
+    redis::SetOptions::default().with_expiration(after)
+}
+
+fn cli(server: &Server, words: &str) -> String {
+    let port = server.address.port().to_string();
+    let args: Vec<_> = ["-p", &port].into_iter().chain(words.split(' ')).collect();
+    client("redis-cli", &args).trim_end().to_owned()
+}
+
+#[test]
+fn redis_cli_gets_the_answers_that_redis_gives() {
+    for layout in LAYOUTS {
+        let server = start(layout);
+        for (words, answer) in [
+            ("PING", "PONG"),
+            ("ECHO hello", "hello"),
+            ("SET a 1", "OK"),
+            ("GET a", "1"),
+            ("GET nothing", ""),
+            ("SET a 2 NX", ""),
+            ("INCR a", "2"),
+            ("DECR a", "1"),
+            ("MSET a 1 b 2 c 3 d 4", "OK"),
+            ("MGET a b nothing d", "1\n2\n\n4"),
+            ("EXISTS a b nothing", "2"),
+            ("DEL a b nothing", "2"),
+            ("LPUSH l x y z", "3"),
+            ("LRANGE l 0 -1", "z\ny\nx"),
+            ("SADD s x y x", "2"),
+            ("HSET h f v", "1"),
+            ("HGET h f", "v"),
+            ("EXPIRE h 100", "1"),
+            ("TTL h", "100"),
+            ("TTL l", "-1"),
+            ("CONFIG GET save", "save"),
+            ("HELLO 2", "server\namy-kv\nversion\n0.0.0\nproto\n2"),
+            ("HELLO 3", "NOPROTO unsupported protocol version"),
+            ("GET", "ERR wrong number of arguments for 'get' command"),
+            ("MSET a", "ERR wrong number of arguments for 'mset' command"),
+            ("DEL", "ERR wrong number of arguments for 'del' command"),
+            ("GET l", "WRONGTYPE Operation against a key holding the wrong kind of value"),
+            ("FLUSHALL", "ERR unknown command 'FLUSHALL'"),
+            ("COMMAND COUNT", "18"),
+            ("QUIT", "OK"),
+        ] {
+            assert_eq!(cli(&server, words), answer, "{words} {layout:?}");
+        }
+        assert!(cli(&server, "INFO").contains("db0:keys=5"), "{}", cli(&server, "INFO"));
+        assert!(cli(&server, "COMMAND").contains("lrange"));
+        assert!(server.stop().success());
+    }
+}
+
+#[test]
+fn redis_benchmark_meets_no_error() {
+    let dir = Dir::new("kv-benchmark");
+    for layout in [LAYOUTS[0], LAYOUTS[1], &["--data", dir.as_str(), "--sync", "interval"]] {
+        let server = start(layout);
+        let port = server.address.port().to_string();
+        for pipeline in ["1", "16"] {
+            let tests = "ping_inline,ping_mbulk,set,get,incr,lpush,sadd,hset,lrange_100,mset";
+            let said = client(
+                "redis-benchmark",
+                &[
+                    "-p", &port, "-n", "2000", "-c", "20", "-P", pipeline, "-t", tests, "-e",
+                    "--csv",
+                ],
+            );
+            // A line for each, and one for the titles and one for the pushes before LRANGE.
+            assert_eq!(said.lines().filter(|line| line.starts_with('"')).count(), 12, "{said}");
+            assert!(!said.contains("rror"), "{said}");
+        }
+        // `incr` and its like ran on one key, and none got lost.
+        assert_eq!(cli(&server, "GET counter:__rand_int__"), "4000");
+        assert!(server.stop().success());
+    }
+}
+
+#[test]
+fn the_rust_client_works_against_it() {
+    let server = start(&[]);
+    let mut redis = connect(&server);
+    let () = redis.set("key", &b"any\r\n\0bytes"[..]).unwrap();
+    assert_eq!(redis.get::<_, Vec<u8>>("key").unwrap(), b"any\r\n\0bytes");
+    // INCRBY is not known: the client is told, and goes on.
+    assert!(redis.incr::<_, _, i64>("n", 5).is_err());
+    let () = redis.set("n", 1).unwrap();
+    let (a, b): (i64, i64) =
+        redis::pipe().cmd("INCR").arg("n").cmd("INCR").arg("n").query(&mut redis).unwrap();
+    assert_eq!((a, b), (2, 3));
+    assert_eq!(redis.lpush::<_, _, i64>("l", &[1, 2, 3]).unwrap(), 3);
+    assert_eq!(redis.lrange::<_, Vec<i64>>("l", 0, -1).unwrap(), [3, 2, 1]);
+    assert_eq!(redis.hset::<_, _, _, i64>("h", "f", "v").unwrap(), 1);
+    assert_eq!(redis.hget::<_, _, String>("h", "f").unwrap(), "v");
+    assert_eq!(redis.mget::<_, Vec<Option<i64>>>(&["n", "none"]).unwrap(), [Some(3), None]);
+    let () = redis.set_options("brief", 1, expiring(redis::SetExpiry::EX(100))).unwrap();
+    assert!((1..=100).contains(&redis.ttl::<_, i64>("brief").unwrap()));
+}
+
+#[test]
+fn replies_come_in_the_order_of_the_commands() {
+    for layout in LAYOUTS {
+        let server = start(layout);
+        thread::scope(|scope| {
+            for client in 0..8 {
+                let server = &server;
+                scope.spawn(move || {
+                    let mut sock = server.connect();
+                    let (mut request, mut expected) = (Vec::new(), Vec::new());
+                    for i in 0..3000 {
+                        let text = "x".repeat(i % 300);
+                        request.extend(
+                            format!("*2\r\n$4\r\nECHO\r\n${}\r\n{text}\r\n", text.len()).bytes(),
+                        );
+                        expected.extend(format!("${}\r\n{text}\r\n", text.len()).bytes());
+                        request.extend(format!("INCR {client}\r\n").bytes());
+                        expected.extend(format!(":{}\r\n", i + 1).bytes());
+                    }
+                    let mut writer = sock.try_clone().unwrap();
+                    let writing = thread::spawn(move || writer.write_all(&request).unwrap());
+                    let mut replies = vec![0; expected.len()];
+                    sock.read_exact(&mut replies).unwrap();
+                    assert!(replies == expected, "{layout:?}");
+                    writing.join().unwrap();
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_command_on_several_keys_is_seen_as_a_whole_or_not_at_all() {
+    for layout in LAYOUTS {
+        let server = start(layout);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for writer in 0..2 {
+                let mut redis = connect(&server);
+                let over = &over;
+                scope.spawn(move || {
+                    for i in 0..500 {
+                        let value = 2 * i + writer;
+                        let pairs = ["a", "b", "c", "d", "e"].map(|key| (key, value));
+                        let () = redis.mset(&pairs).unwrap();
+                    }
+                    over.store(true, Ordering::SeqCst);
+                });
+            }
+            let mut redis = connect(&server);
+            while !over.load(Ordering::SeqCst) {
+                let values: Vec<Option<i64>> = redis.mget(&["e", "a", "c", "b", "d"]).unwrap();
+                assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn what_expires_is_gone_after_its_time_and_not_before() {
+    for layout in LAYOUTS {
+        let server = start(layout);
+        let mut redis = connect(&server);
+        let start = Instant::now();
+        let () = redis.set_options("a", 1, expiring(redis::SetExpiry::PX(300))).unwrap();
+        let () = redis.set("b", 1).unwrap();
+        loop {
+            let there: bool = redis.exists("a").unwrap();
+            if !there {
+                // The clock is read in whole milliseconds, as Redis reads it.
+                assert!(start.elapsed() > Duration::from_millis(299));
+                break;
+            }
+        }
+        // Nobody has to ask for a key to have it taken away: timers do.
+        let () = redis.set_options("c", 1, expiring(redis::SetExpiry::PX(50))).unwrap();
+        until("only one key is left", || cli(&server, "INFO").ends_with("db0:keys=1"));
+    }
+}
+
+/// Writes until it fails, and returns the last number that was acknowledged.
+fn write_on(server: &Server, key: &str, from: i64) -> i64 {
+    let mut redis = connect(server);
+    let mut acknowledged = from;
+    while redis.set::<_, _, ()>(key, acknowledged + 1).is_ok() {
+        acknowledged += 1;
+    }
+    acknowledged
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let dir = Dir::new("kv-kill");
+    let layouts: [&[&str]; 3] = [&[], &["--pollers", "2", "--workers", "2"], &["--workers", "1"]];
+    let mut last = [0; 4];
+    for layout in layouts {
+        let args = [&["--data", dir.as_str(), "--sync", "always"], layout].concat();
+        let server = start(&args);
+        let mut redis = connect(&server);
+        for (number, last) in last.iter().enumerate() {
+            let found: Option<i64> = redis.get(number).unwrap();
+            let found = found.unwrap_or(0);
+            assert!(found == *last || found == last + 1, "{found}, and {last} was acknowledged");
+        }
+        drop(redis);
+        let writers = thread::scope(|scope| {
+            let server = &server;
+            let writers: Vec<_> = (0..4)
+                .map(|n| scope.spawn(move || write_on(server, &n.to_string(), last[n])))
+                .collect();
+            // In the midst of it: each has written something, and goes on.
+            until("everybody has written", || {
+                let values: Vec<Option<i64>> = connect(server).mget(&["0", "1", "2", "3"]).unwrap();
+                values.iter().zip(last).all(|(value, last)| value.is_some_and(|v| v > last + 5))
+            });
+            server.signal("KILL");
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
+        });
+        last.copy_from_slice(&writers);
+    }
+    // And what ends well leaves nothing unwritten.
+    let server = start(&["--data", dir.as_str(), "--sync", "interval"]);
+    assert_eq!(cli(&server, "SET 0 last"), "OK");
+    assert_eq!(cli(&server, "LPUSH list a b"), "2");
+    assert_eq!(cli(&server, "DEL 1"), "1");
+    assert_eq!(cli(&server, "SET brief x PX 1"), "OK");
+    assert!(server.stop().success());
+    let server = start(&["--data", dir.as_str()]);
+    assert_eq!(cli(&server, "MGET 0 1 brief"), "last");
+    assert_eq!(cli(&server, "LRANGE list 0 -1"), "b\na");
+}
+
+#[test]
+fn what_is_no_command_is_answered_behind_those_that_are() {
+    for layout in LAYOUTS {
+        let server = start(layout);
+        for (bytes, error) in [
+            (&b"*1\r\n$99999999999\r\n"[..], "-ERR Protocol error: invalid bulk length\r\n"),
+            (b"*99999999\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
+            (b"*1\r\n:1\r\n", "-ERR Protocol error: expected '$'\r\n"),
+            (&[b'x'; 70_000], "-ERR Protocol error: too big inline request\r\n"),
+        ] {
+            let request = [b"PING\r\nSET k v\r\n", bytes].concat();
+            let mut sock = server.connect();
+            sock.write_all(&request).unwrap();
+            let mut reply = Vec::new();
+            let _ = sock.read_to_end(&mut reply); // what it did not read may reset the connection
+            assert_eq!(String::from_utf8_lossy(&reply), format!("+PONG\r\n+OK\r\n{error}"));
+        }
+        let limited = start(&[&["--request-bytes", "100"], layout].concat());
+        let mut sock = limited.connect();
+        let request = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$97\r\n{}\r\n", "x".repeat(97));
+        let error = b"-ERR Protocol error: invalid bulk length\r\n";
+        assert_eq!(exchange(&mut sock, request.as_bytes(), error.len()), error);
+    }
+}
+
+#[test]
+fn a_client_that_trickles_closes_early_or_resets_is_no_trouble() {
+    for layout in LAYOUTS {
+        let server = start(layout);
+        let mut slow = server.connect();
+        trickle(&mut slow, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nva");
+        assert_eq!(cli(&server, "PING"), "PONG", "others are served meanwhile");
+        trickle(&mut slow, b"lue\r\n");
+        assert_eq!(exchange(&mut slow, b"", 5), b"+OK\r\n");
+
+        assert_eq!(
+            half_close(&server, &b"INCR n\r\n".repeat(1000)).len(),
+            9 * 4 + 90 * 5 + 900 * 6 + 7
+        );
+        assert_eq!(half_close(&server, b"GET k\r\nGET"), b"$5\r\nvalue\r\n");
+        for _ in 0..200 {
+            reset(&server, b"INCR r\r\nGET k\r\n*3\r\n$3\r\nSE");
+        }
+        let before = server.descriptors();
+        drop(slow);
+        server.until("no descriptor is left of them", |server| server.descriptors() < before);
+        assert_eq!(cli(&server, "GET k"), "value");
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_is_not_read_from() {
+    for layout in LAYOUTS {
+        let server = start(layout);
+        assert_eq!(cli(&server, &format!("SET k {}", "v".repeat(10_000))), "OK");
+        let memory = server.memory();
+        let sock = server.connect();
+        never_read(&sock, &b"GET k\r\n".repeat(1000), Duration::from_millis(300), 256 << 20);
+        assert_eq!(cli(&server, "PING"), "PONG", "others are served");
+        // A batch of replies, of which the last one may be any length.
+        assert!(server.memory() < memory + 16 * 1024, "{} KiB, {memory} before", server.memory());
+    }
+}
+
+#[test]
+fn a_crowd_that_says_nothing_costs_little_and_leaves_nothing() {
+    let server = start(&["--idle", "0", "--connections", "20000"]);
+    let (descriptors, memory) = (server.descriptors(), server.memory());
+    amy_servers::raise_descriptor_limit();
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap();
+    let count = usize::try_from(most).unwrap().saturating_sub(100).min(10_000);
+    let crowd = idle_crowd(&server, count);
+    server.until("all are accepted", |server| server.descriptors() >= descriptors + count);
+    assert_eq!(cli(&server, "PING"), "PONG");
+    let each = (server.memory() - memory) * 1024 / count;
+    assert!(each < 4096, "{each} bytes each");
+    drop(crowd);
+    server.until("all have left", |server| server.descriptors() == descriptors);
+}
+
+#[test]
+fn all_are_served_in_the_end_with_few_descriptors() {
+    let server = Server::start_with_limit(KV, &["--listen", "127.0.0.1:0"], 40);
+    let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    let (start, used) = (Instant::now(), server.processor_time());
+    clients.iter_mut().for_each(|sock| sock.write_all(b"PING\r\n").unwrap());
+    server.until("it has as many as it can", |server| server.descriptors() >= 40);
+    thread::sleep(Duration::from_secs(1)); // it is the waiting that is measured
+    let (waited, used) = (start.elapsed(), server.processor_time() - used);
+    assert!(used < waited / 4, "{used:?} of {waited:?}");
+    for mut sock in clients {
+        assert_eq!(exchange(&mut sock, b"", 7), b"+PONG\r\n");
+    }
+}
+
+#[test]
+fn above_the_limit_clients_wait_for_a_place() {
+    let server = start(&["--connections", "2"]);
+    let mut first = server.connect();
+    let mut second = server.connect();
+    let mut third = server.connect();
+    third.write_all(b"PING\r\n").unwrap();
+    assert_eq!(exchange(&mut first, b"PING\r\n", 7), b"+PONG\r\n");
+    assert_eq!(exchange(&mut second, b"PING\r\n", 7), b"+PONG\r\n");
+    third.set_nonblocking(true).unwrap();
+    assert_eq!(third.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    third.set_nonblocking(false).unwrap();
+    drop(second);
+    assert_eq!(exchange(&mut third, b"", 7), b"+PONG\r\n");
+}
+
+#[test]
+fn who_says_nothing_is_left_and_who_says_something_is_not() {
+    let server = start(&["--idle", "1"]);
+    let start = Instant::now();
+    let mut silent = server.connect();
+    let mut busy = server.connect();
+    silent.set_nonblocking(true).unwrap();
+    while !matches!(silent.read(&mut [0]), Ok(0)) {
+        assert_eq!(exchange(&mut busy, b"PING\r\n", 7), b"+PONG\r\n");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    assert_eq!(exchange(&mut busy, b"PING\r\n", 7), b"+PONG\r\n");
+}
+
+#[test]
+fn a_signal_ends_it_and_clients_keep_what_they_were_answered() {
+    for layout in LAYOUTS {
+        for signal in ["TERM", "INT"] {
+            let server = start(layout);
+            let mut sock = server.connect();
+            assert_eq!(exchange(&mut sock, b"SET k v\r\n", 5), b"+OK\r\n");
+            server.signal(signal);
+            let mut rest = Vec::new();
+            sock.read_to_end(&mut rest).unwrap();
+            assert_eq!(rest, b"");
+            assert!(server.stop_signalled().success(), "{signal}");
+        }
+    }
+}
+
+#[test]
+fn bad_arguments_are_refused_in_one_line() {
+    for args in [
+        &["--pollers", "0"][..],
+        &["--workers", "-1"],
+        &["--connections", "many"],
+        &["--idle"],
+        &["--sync", "sometimes"],
+        &["--listen", "nowhere"],
+        &["--request-bytes", "1"],
+        &["--nonsense"],
+        &["stray"],
+    ] {
+        let said = refusal(KV, args);
+        assert!(said.starts_with("kv: "), "{said}");
+    }
+    let server = start(&[]);
+    let address = server.address.to_string();
+    let output = Command::new(KV).args(["--listen", &address]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.starts_with(&format!("kv: cannot listen on {address}: ")), "{said}");
+    assert!(client(KV, &["--help"]).contains("--sync"));
+}
+
+#[test]
+fn a_soak_leaves_descriptors_and_memory_where_they_were() {
+    let seconds = std::env::var("AMY_SOAK_SECONDS").map_or(3, |text| text.parse().unwrap());
+    let dir = Dir::new("kv-soak");
+    let server =
+        start(&["--pollers", "2", "--workers", "1", "--data", dir.as_str(), "--sync", "interval"]);
+    let port = server.address.port().to_string();
+    let round = || {
+        for tests in ["set,get,incr,mset", "ping"] {
+            client(
+                "redis-benchmark",
+                &[
+                    "-p", &port, "-n", "5000", "-r", "1000", "-c", "50", "-P", "4", "-t", tests,
+                    "-q",
+                ],
+            );
+        }
+        (0..50).for_each(|_| reset(&server, b"INCR n\r\nGET n\r\n*2\r\n"));
+        half_close(&server, &b"INCR n\r\nSET x y PX 5\r\n".repeat(100));
+        drop(idle_crowd(&server, 100));
+    };
+    let idle = server.descriptors();
+    let settle = || server.until("all have left", |server| server.descriptors() <= idle);
+    (0..3).for_each(|_| round());
+    settle();
+    let memory = server.memory();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(seconds) {
+        round();
+    }
+    settle();
+    let after = server.memory();
+    assert!(after < memory + memory / 4 + 4096, "{after} KiB, {memory} before");
+    assert!(server.stop().success());
+}

@@ -15,6 +15,10 @@ use std::{
 /// How long to rest when the process is out of descriptors and a connection cannot be accepted.
 const REST: Duration = Duration::from_millis(100);
 
+/// How many connections the kernel may keep ready, if the system allows as many (`somaxconn`). With the
+/// 128 of std, a burst of clients overruns the queue, and each that is dropped waits a second to try again.
+const BACKLOG: i32 = 4096;
+
 /// A new connection, non-blocking, without Nagle's delay.
 #[derive(Debug)]
 pub struct Accepted {
@@ -65,11 +69,13 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// Those of [`Poller::new`] and [`amy::Registrar::register`].
+    /// Those of [`Poller::new`], [`amy::Registrar::register`] and listen(2).
     pub fn new(listener: TcpListener, stop: Stop, limit: usize) -> io::Result<Acceptor> {
         let poller = Poller::new()?;
         let registrar = poller.get_registrar();
         listener.set_nonblocking(true)?;
+        // Again, for a listener that listens already: this changes the queue's length alone.
+        rustix::net::listen(&listener, BACKLOG)?;
         registrar.register(&listener, Event::Read)?;
         let stop_id = registrar.register(&stop, Event::Read)?;
         let places =

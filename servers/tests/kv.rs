@@ -407,7 +407,7 @@ fn a_signal_ends_it_and_clients_keep_what_they_were_answered() {
             let mut rest = Vec::new();
             sock.read_to_end(&mut rest).unwrap();
             assert_eq!(rest, b"");
-            assert!(server.stop_signalled().success(), "{signal}");
+            assert!(server.stop_after_signal().success(), "{signal}");
         }
     }
 }

@@ -88,11 +88,11 @@ impl Server {
     /// SIGTERM, and how it ended.
     pub fn stop(self) -> ExitStatus {
         self.signal("TERM");
-        self.stop_signalled()
+        self.stop_after_signal()
     }
 
-    /// How it ended after a signal that it was sent before.
-    pub fn stop_signalled(mut self) -> ExitStatus {
+    /// How it ended, after a signal that was sent already.
+    pub fn stop_after_signal(mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -75,7 +75,8 @@ impl Clients {
                 if n.id == accepted.get_id() {
                     loop {
                         match accepted.try_recv() {
-                            Ok(accepted) => self.add(accepted)?,
+                            // One that cannot be added is closed, which is its own trouble.
+                            Ok(accepted) => drop(self.add(accepted)),
                             Err(TryRecvError::Empty) => break,
                             Err(TryRecvError::Disconnected) => return Ok(()),
                         }

@@ -20,8 +20,10 @@ const SNAPSHOT: &str = "snapshot";
 /// Who this is, and among whom: another's directory is not to be mistaken for one's own.
 const IDENTITY: &str = "identity";
 
-/// How many entries stay behind a snapshot, so that who is a little late needs no snapshot.
-const KEPT_BEHIND: u64 = 1000;
+/// How many entries stay behind a snapshot, so that who is a little late needs no snapshot, and how many
+/// bytes at most: they are in memory, too.
+const KEPT_BEHIND: usize = 1000;
+const KEPT_BEHIND_BYTES: usize = 4 << 20;
 
 /// The store's own cache. The log is read from memory, and from disk only at the start.
 const CACHE_BYTES: usize = 8 << 20;
@@ -156,7 +158,17 @@ impl Store {
         metadata.term = self.log[self.position(index)].term;
         metadata.set_conf_state(self.conf_state.clone());
 
-        let first = index.saturating_sub(KEPT_BEHIND).max(self.log[0].index);
+        let last = self.position(index);
+        let (mut kept, mut bytes_kept) = (0, 0);
+        for entry in self.log.range(..=last).rev().take(KEPT_BEHIND) {
+            bytes_kept += entry.data.len();
+            if bytes_kept > KEPT_BEHIND_BYTES {
+                break;
+            }
+            kept += 1;
+        }
+        // The one before those that are kept; the snapshot's own if there are none.
+        let first = self.log[last.saturating_sub(kept)].index;
         let txn = self.db.begin_write()?;
         {
             let (mut meta, mut table) = (txn.open_table(META)?, txn.open_table(LOG)?);

@@ -21,12 +21,15 @@ use std::{
 pub(crate) const FRAME_MAX: u32 = 256 << 20;
 /// For a peer that does not read, no more than this and one message waits.
 const QUEUE_MAX: usize = 16 << 20;
-/// Strangers can connect, too. Above this many they are turned away at once.
+/// Strangers can connect, too. When there are so many connections, all of them are turned away.
 const INCOMING_MAX: usize = 64;
 /// How many messages may wait for the raft thread.
 pub(crate) const HEARD_MAX: usize = 1024;
 /// How long to wait for a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a peer's kernel may leave unanswered what was sent.
+#[cfg(target_os = "linux")]
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long to rest before the next attempt: at first, and at most.
 const REST: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
@@ -128,11 +131,8 @@ impl Transport {
                     self.accept()?;
                 } else if let Some(&peer) = self.whose.get(&n.id) {
                     self.progress(peer, n.event, n.is_read_closed())?;
-                } else if self.incoming.contains_key(&n.id) && self.receive(n.id).is_err() {
-                    // Ended or broken, or it broke a rule: the peer connects again.
-                    if let Some(conn) = self.incoming.remove(&n.id) {
-                        let _ = self.registrar.deregister(conn.sock);
-                    }
+                } else if let Some(conn) = self.incoming.remove(&n.id) {
+                    self.receive(n.id, conn);
                 }
             }
         }
@@ -270,7 +270,10 @@ impl Transport {
         loop {
             match self.listener.accept() {
                 Ok((sock, _)) => {
-                    if self.incoming.len() < INCOMING_MAX && sock.set_nonblocking(true).is_ok() {
+                    if self.incoming.len() >= INCOMING_MAX {
+                        self.forget(|conn| conn.from.is_none());
+                    }
+                    if sock.set_nonblocking(true).is_ok() {
                         let id = self.registrar.register(&sock, Event::Read)?;
                         let reader = FrameReader::new(FRAME_MAX);
                         self.incoming.insert(id, Incoming { sock, reader, from: None });
@@ -291,9 +294,22 @@ impl Transport {
         }
     }
 
-    /// Hands over what a peer sent.
-    fn receive(&mut self, id: usize) -> io::Result<()> {
-        let Some(conn) = self.incoming.get_mut(&id) else { return Ok(()) };
+    /// Hands over what a peer sent. When the connection is ended or broken, or broke a rule, the peer
+    /// connects again.
+    fn receive(&mut self, id: usize, mut conn: Incoming) {
+        let known = conn.from;
+        if self.hand_over(&mut conn).is_err() {
+            let _ = self.registrar.deregister(conn.sock);
+            return;
+        }
+        if conn.from != known {
+            // Its last one may have ended without a word, as when the machine lost its power.
+            self.forget(|other| other.from == conn.from);
+        }
+        self.incoming.insert(id, conn);
+    }
+
+    fn hand_over(&self, conn: &mut Incoming) -> io::Result<()> {
         while conn.reader.read(&mut conn.sock)? > 0 {
             for frame in conn.reader.iter_mut() {
                 let given = if let Some(from) = conn.from {
@@ -320,6 +336,16 @@ impl Transport {
         }
         Ok(())
     }
+
+    fn forget(&mut self, which: impl Fn(&Incoming) -> bool) {
+        let ids: Vec<_> =
+            self.incoming.iter().filter(|(_, c)| which(c)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(conn) = self.incoming.remove(&id) {
+                let _ = self.registrar.deregister(conn.sock);
+            }
+        }
+    }
 }
 
 /// Who says this hello to `me`, and where its clients connect.
@@ -339,6 +365,10 @@ fn begin(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    // Nothing comes back on this connection, so of a peer that is gone without a word only the kernel
+    // hears nothing. By itself it would send again for a quarter of an hour.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE_MAX))?;
     match socket.connect(&address.into()) {
         Ok(()) => Ok(socket.into()),
         Err(e) if e.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(socket.into()),

@@ -54,7 +54,7 @@ Usage: cluster --id N --peers N=ADDRESS,... --listen ADDRESS --data DIR
   --advertise ADDRESS  where clients are sent to when this node leads (what --listen says)
   --data DIR           where the log and the snapshots are
   --snapshot-bytes N   a snapshot is taken when the log has grown by so much, and by more than the
-                       state (4194304)
+                       last one has (4194304)
   --connections N      how many clients at a time (10000)
   --idle SECONDS       when a client that says nothing is sent away (300)
   --self-test          start nodes on this machine, kill them under load, and check what clients saw

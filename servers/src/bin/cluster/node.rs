@@ -333,10 +333,9 @@ impl Node {
     fn compact(&mut self) -> Result<(), Box<dyn Error>> {
         let applied = self.raft.raft.raft_log.applied;
         let store = &mut self.raft.raft.raft_log.store;
-        // Also more than the state, or each write to a large one would have the whole written.
-        if store.grown() > self.snapshot_bytes.max(self.data.used())
-            && applied > store.snapshot_index()
-        {
+        let (snapshot, grown) = store.sizes();
+        // Also more than the last snapshot, or each few writes to a large state would write all of it.
+        if grown > self.snapshot_bytes.max(snapshot) && applied > store.snapshot_index() {
             let mut data = self.clock.to_be_bytes().to_vec();
             data.extend(self.data.snapshot());
             if data.len() > FRAME_MAX as usize {

@@ -35,6 +35,7 @@ pub(crate) struct Store {
     conf_state: ConfState,
     /// Of the last snapshot; what it holds is on disk alone.
     snapshot: SnapshotMetadata,
+    snapshot_bytes: usize,
     /// Never empty: the first is the one before the log's first, of which only the index and the
     /// term matter.
     log: VecDeque<Entry>,
@@ -91,8 +92,9 @@ impl Store {
         }
         txn.commit()?;
         let restored = (snapshot.get_metadata().index > 0).then(|| snapshot.data.to_vec());
-        let snapshot = snapshot.take_metadata();
-        Ok((Store { db, hard_state, conf_state, snapshot, log, grown: 0 }, restored))
+        let (snapshot_bytes, snapshot) = (snapshot.data.len(), snapshot.take_metadata());
+        let store = Store { db, hard_state, conf_state, snapshot, snapshot_bytes, log, grown: 0 };
+        Ok((store, restored))
     }
 
     /// What the last snapshot includes: the index of its last entry.
@@ -100,9 +102,9 @@ impl Store {
         self.snapshot.index
     }
 
-    /// How many bytes were appended since the last snapshot.
-    pub(crate) fn grown(&self) -> usize {
-        self.grown
+    /// How many bytes the last snapshot has, and how many were appended since.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.snapshot_bytes, self.grown)
     }
 
     /// Puts a snapshot from the leader, entries and the hard state on disk, in one transaction that has
@@ -125,6 +127,7 @@ impl Store {
                 table.insert(self.log[0].index, bytes(&self.log[0]).as_slice())?;
                 meta.insert(SNAPSHOT, bytes(snapshot).as_slice())?;
                 self.snapshot = snapshot.get_metadata().clone();
+                self.snapshot_bytes = snapshot.data.len();
                 self.grown = 0;
             }
             if let Some(first) = entries.first() {
@@ -180,6 +183,7 @@ impl Store {
         txn.commit()?;
         self.log.drain(..self.position(first));
         self.hard_state = hard_state.clone();
+        self.snapshot_bytes = snapshot.data.len();
         self.snapshot = snapshot.take_metadata();
         self.grown = 0;
         Ok(())

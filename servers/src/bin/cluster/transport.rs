@@ -214,7 +214,9 @@ impl Transport {
                     self.disconnect(id);
                     return Ok(());
                 }
-                let mut writer = FrameWriter::new().with_max_frame_size(FRAME_MAX);
+                let mut writer = FrameWriter::new()
+                    .with_max_frame_size(FRAME_MAX)
+                    .with_queue_limit(QUEUE_MAX + 2 * FRAME_MAX as usize);
                 let hello = format!("{HELLO} {} {id} {}", self.me, self.clients);
                 writer.push(hello).map_err(io::Error::from)?;
                 let State::Connecting(sock, _) = std::mem::replace(

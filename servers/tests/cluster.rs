@@ -197,6 +197,9 @@ fn a_stalled_peer_holds_nobody_up_and_catches_up_by_a_snapshot() {
     let mut cluster = Cluster::start("stalled", 3);
     let leader = cluster.leader();
     let stalled = cluster.up().find(|node| *node != leader).unwrap();
+    // Until a follower has answered, it is sent one message at a time.
+    assert_eq!(ask(cluster.node(leader), &["SET", "key", "value"]), "OK");
+    cluster.until_equal();
     cluster.node(stalled).signal("STOP");
 
     // 160 MB on their way to it, of which the leader keeps its queue's limit and its log.

@@ -9,7 +9,7 @@ export AMY_SOAK_SECONDS=${1:-60}
 
 missing=()
 for pair in redis-cli:redis-tools redis-benchmark:redis-tools wrk:wrk curl:curl openssl:openssl \
-    nginx:nginx-light redis-server:redis-server chromium:chromium; do
+    chromium:chromium; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -144,14 +144,18 @@ fn files_are_served_as_they_are() {
         ("/empty.txt", 200, ""),
         ("/sub%20dir/", 200, "inner"),
         ("http://x/ten", 200, "0123456789"),
+        ("http://x?q=1", 200, "<title>home</title>"),
+        ("http://x", 200, "<title>home</title>"),
         ("/nothing", 404, "404 Not Found\n"),
         ("/ten/", 404, "404 Not Found\n"),
     ] {
         let response = get(&server, path);
         assert_eq!((response.status, &response.body[..]), (status, body.as_bytes()), "{path}");
     }
-    let moved = get(&server, "/sub%20dir");
-    assert_eq!((moved.status, moved.field("location")), (301, Some("/sub%20dir/")));
+    for path in ["/sub%20dir", "//sub%20dir"] {
+        let moved = get(&server, path);
+        assert_eq!((moved.status, moved.field("location")), (301, Some("/sub%20dir/")), "{path}");
+    }
     let image = get(&server, "/dot.png");
     assert_eq!((image.field("content-type"), &image.body[..]), (Some("image/png"), PNG));
     assert!(get(&server, "/large").body == large());
@@ -230,6 +234,8 @@ fn what_breaks_a_rule_is_refused_with_its_status() {
         (413, post("Content-Length: 101\r\n", "")),
         (413, post("Content-Length: 99999999999999999999999\r\n", "")),
         (501, post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n")),
+        (501, post("Transfer-Encoding: gzip,chunked\r\n", "0\r\n\r\n")),
+        (400, post("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n")),
         (400, post("Transfer-Encoding: gzip\r\n", "")),
         (400, "POST /api/echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into()),
         (200, chunked("1\r\n{\r\n1;x=y\r\n}\r\n0\r\n\r\n")),

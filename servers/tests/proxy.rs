@@ -9,7 +9,6 @@ use std::{
     fs,
     io::{self, ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -582,86 +581,36 @@ fn a_crowd_of_idle_clients_is_in_nobodys_way() {
     server.until("all are gone", |server| server.descriptors() <= few + 1);
 }
 
-/// A program that somebody else wrote, as a backend. Ended when it is dropped.
-struct Program(Child, SocketAddr);
-
-impl Program {
-    fn start(program: &str, args: &[&str], address: SocketAddr) -> Program {
-        let child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program} is needed, see ci/servers.sh: {error}"));
-        let program = Program(child, address);
-        until("it listens", || TcpStream::connect(address).is_ok());
-        program
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // nginx leaves its workers behind when it is killed.
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
-}
-
-fn nginx(dir: &Dir) -> Program {
-    let address = nobody();
-    let path = dir.as_str();
-    fs::write(dir.0.join("index.html"), vec![b'x'; 1024]).unwrap();
-    let config = format!(
-        "daemon off; pid {path}/pid; error_log {path}/error.log; worker_processes 1;
-         events {{ worker_connections 1024; }}
-         http {{ access_log off; keepalive_requests 1000000; client_body_temp_path {path}/body;
-           proxy_temp_path {path}/p; fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u;
-           scgi_temp_path {path}/s;
-           server {{ listen {address}; root {path}; }} }}"
-    );
-    let file = dir.0.join("nginx.conf");
-    fs::write(&file, config).unwrap();
-    Program::start(
-        "nginx",
-        &["-c", file.to_str().unwrap(), "-e", &format!("{path}/error.log")],
-        address,
-    )
-}
-
+/// What clients report of the proxy before one of this package's servers is what they would report of
+/// that server.
 #[test]
 fn wrk_does_not_notice_it_before_a_web_server() {
-    let dir = Dir::new("proxy-nginx");
-    let nginx = [nginx(&dir)];
-    let server = proxy(&[nginx[0].1], &["--threads", "2"]);
+    let dir = Dir::new("proxy-http");
+    fs::write(dir.0.join("index.html"), vec![b'x'; 1024]).unwrap();
+    let http = env!("CARGO_BIN_EXE_http");
+    let backend = Server::start(http, &["--listen", "127.0.0.1:0", "--root", dir.as_str()]);
+    let server = proxy(&[backend.address], &["--threads", "2"]);
     let url = format!("http://{}/index.html", server.address);
-    let report = client("wrk", &["-t1", "-c32", "-d1s", &url]);
-    assert!(report.contains("Requests/sec"), "{report}");
-    assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
-    // One connection for each request.
-    let url = format!("http://{}/index.html", server.address);
-    let report = client("wrk", &["-t1", "-c8", "-d1s", "-H", "Connection: close", &url]);
-    assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
+    // And with one connection for each request.
+    for options in [&["-c32"][..], &["-c8", "-H", "Connection: close"]] {
+        let report = client("wrk", &[options, &["-t1", "-d1s", &url]].concat());
+        assert!(report.contains("Requests/sec"), "{report}");
+        assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
+    }
+    assert_eq!(client("curl", &["-sS", "--fail", &url]), "x".repeat(1024));
 }
 
 #[test]
-fn redis_benchmark_does_not_notice_it_before_redis() {
-    let address = nobody();
-    let port = address.port().to_string();
-    let dir = Dir::new("proxy-redis");
-    let _redis = Program::start(
-        "redis-server",
-        &["--port", &port, "--save", "", "--dir", dir.as_str(), "--bind", "127.0.0.1"],
-        address,
-    );
-    let server = proxy(&[address], &[]);
+fn redis_benchmark_does_not_notice_it_before_a_key_value_server() {
+    let backend = Server::start(env!("CARGO_BIN_EXE_kv"), &["--listen", "127.0.0.1:0"]);
+    let server = proxy(&[backend.address], &[]);
     let port = server.address.port().to_string();
     for pipeline in ["1", "16"] {
         let report = client(
             "redis-benchmark",
-            &["-p", &port, "-t", "set,get,lrange_100", "-n", "5000", "-P", pipeline, "--csv"],
+            &["-p", &port, "-t", "set,get,lrange_100", "-n", "5000", "-P", pipeline, "-e", "--csv"],
         );
-        assert!(report.contains("\"GET\"") && !report.contains("Error"), "{report}");
+        assert!(report.contains("\"GET\"") && !report.contains("rror"), "{report}");
     }
     assert_eq!(client("redis-cli", &["-p", &port, "set", "key", "value"]).trim(), "OK");
     assert_eq!(client("redis-cli", &["-p", &port, "get", "key"]).trim(), "value");

@@ -48,7 +48,9 @@ pub(crate) fn answer(
         (path, _) if reads => match server.root.find(path) {
             Ok(Found::File(file)) => return answer.file(file),
             Ok(Found::Directory) => {
-                answer.bytes(301, &format!("Location: {path}/\r\n"), "text/plain", b"over there\n");
+                // Two slashes at the beginning would lead to another host.
+                let location = format!("Location: /{}/\r\n", path.trim_start_matches('/'));
+                answer.bytes(301, &location, "text/plain", b"over there\n");
             }
             Err(status) => answer.error(status),
         },

@@ -112,9 +112,12 @@ pub(crate) fn parse(head: &[u8], body_max: usize) -> Result<(Request, Body), Sta
     let body = match (coding, length) {
         (Some(_), Some(_)) => return Err(400),
         (Some(_), None) if old => return Err(400),
-        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Body::Size,
+        (Some(coding), None) if is_chunked(coding) => Body::Size,
         // The end of such a body can be known, but not what is in it.
-        (Some(coding), None) if coding.to_ascii_lowercase().ends_with(b", chunked") => {
+        (Some(coding), None)
+            if coding.rsplit(|byte| *byte == b',').next().is_some_and(is_chunked)
+                && coding.contains(&b',') =>
+        {
             return Err(501);
         }
         (Some(_), None) => return Err(400),
@@ -124,6 +127,10 @@ pub(crate) fn parse(head: &[u8], body_max: usize) -> Result<(Request, Body), Sta
         },
     };
     Ok((request, body))
+}
+
+fn is_chunked(coding: &[u8]) -> bool {
+    coding.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// The path in a target, which may also be a whole URL, or `*` when the server as such is meant.
@@ -140,7 +147,8 @@ fn path_of<'a>(target: &'a str, method: &str) -> Result<&'a str, Status> {
     match path.split('?').next().unwrap_or_default() {
         path if path.starts_with('/') => Ok(path),
         "*" if method == "OPTIONS" => Ok("*"),
-        "" if path.starts_with('?') && path.len() < target.len() => Ok("/"),
+        // A whole URL without a path.
+        "" if path.len() < target.len() => Ok("/"),
         _ => Err(400),
     }
 }

@@ -179,7 +179,8 @@ impl Echoer {
                     self.timers.insert(idle.get_id(), id);
                     self.connections.insert(id, (conn, idle));
                     // The first frames may have come with the end of the handshake, and be in
-                    // rustls's buffer already: of those the socket says nothing.
+                    // rustls's buffer already: of those the socket says nothing. (A socket that is
+                    // writable is told once when it is registered, but that is no promise of theirs.)
                     self.turn(id);
                 }
                 Err(TryRecvError::Empty) => return Ok(true),

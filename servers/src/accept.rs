@@ -24,8 +24,6 @@ const BACKLOG: i32 = 4096;
 pub struct Accepted {
     /// The connection.
     pub sock: TcpStream,
-    /// Who it is with.
-    pub peer: SocketAddr,
     /// Keep it for as long as the connection is open.
     pub place: Place,
 }
@@ -97,8 +95,8 @@ impl Acceptor {
             // A connection, a place that was freed, the end of a rest: all mean to try again.
             self.again = None;
             while self.places.taken.load(Ordering::Acquire) < self.places.limit {
-                match self.listener.accept() {
-                    Ok((sock, peer)) => {
+                match accept(&self.listener) {
+                    Ok(Some(sock)) => {
                         self.places.taken.fetch_add(1, Ordering::AcqRel);
                         let place = Place(Arc::clone(&self.places));
                         // A connection that fails at once is its own trouble.
@@ -106,17 +104,11 @@ impl Acceptor {
                             continue;
                         }
                         let Some(receiver) = receivers.next() else { return Ok(()) };
-                        if receiver.send(Accepted { sock, peer, place }).is_err() {
+                        if receiver.send(Accepted { sock, place }).is_err() {
                             return Ok(());
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // The client has hung up already; see accept(2) for others of this kind.
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                        ) => {}
+                    Ok(None) => break,
                     // Out of descriptors or memory. The edge is spent, so nobody would say when
                     // there is room again: ask in a while.
                     Err(_) => {
@@ -136,6 +128,36 @@ impl Acceptor {
     /// Those of getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+/// A listener, or the line to say when there can be none.
+///
+/// # Errors
+///
+/// A line with the address and what the system said.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+/// Takes the next connection from a non-blocking listener; `None` if there is none now.
+///
+/// # Errors
+///
+/// Those of accept(2) that say nothing of the connection: no descriptor or no memory is left.
+pub fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
+    loop {
+        match listener.accept() {
+            Ok((sock, _)) => return Ok(Some(sock)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            // The client has hung up already; see accept(2) for others of this kind.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -27,19 +27,14 @@ mod transport;
 use amy::Poller;
 use amy_servers::{Acceptor, Stop, raise_descriptor_limit, run, within};
 use lexopt::{Arg, Parser, ValueExt};
-use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeMap,
     error::Error,
-    io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
-
-/// How many clients may wait for being accepted.
-const BACKLOG: i32 = 1024;
 
 const HELP: &str = "\
 The same keys and values on several machines; for clients of the Redis protocol.
@@ -208,8 +203,8 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let stop = Stop::on_signals()?;
     let at = options.peers[&options.id];
     let peers_listener = TcpListener::bind(at).map_err(|error| format!("{at}: {error}"))?;
-    let listener =
-        listen(options.listen).map_err(|error| format!("{}: {error}", options.listen))?;
+    let listener = TcpListener::bind(options.listen)
+        .map_err(|error| format!("{}: {error}", options.listen))?;
     let acceptor = Acceptor::new(listener, stop, options.connections)?;
     let address = acceptor.local_addr()?;
     let advertised = options.advertise.unwrap_or(address).to_string();
@@ -239,16 +234,6 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         scope.spawn(move || or_exit(transport.run(&messages)));
         Ok(acceptor.run(&[accepted_tx])?)
     })
-}
-
-/// As std does it, but with room for a crowd: of those above std's 128, the kernel makes each try again
-/// after a second.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// A node without one of its threads is worse than none: the others go on without it.

@@ -4,6 +4,7 @@
 //! connections for each pair and no rule for which one stays.
 
 use amy::{Event, FrameReader, FrameWriter, IdMap, Poller, Receiver, Registrar, SyncSender, Timer};
+use amy_servers::accept;
 use protobuf::Message as _;
 use raft::eraftpb::Message;
 use rustix::io::Errno;
@@ -270,8 +271,8 @@ impl Transport {
     fn accept(&mut self) -> io::Result<()> {
         self.accept_again = None;
         loop {
-            match self.listener.accept() {
-                Ok((sock, _)) => {
+            match accept(&self.listener) {
+                Ok(Some(sock)) => {
                     if self.incoming.len() >= INCOMING_MAX {
                         self.forget(|conn| conn.from.is_none());
                     }
@@ -281,12 +282,7 @@ impl Transport {
                         self.incoming.insert(id, Incoming { sock, reader, from: None });
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                    ) => {}
+                Ok(None) => return Ok(()),
                 // Out of descriptors: nobody would say when there is one again.
                 Err(_) => {
                     self.accept_again = Some(self.registrar.set_timeout(REST.1)?);

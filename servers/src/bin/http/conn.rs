@@ -6,7 +6,7 @@ use crate::{
     request::{self, Body, Request, Status},
 };
 use amy::Timer;
-use amy_servers::{Filled, Place, drain, fill};
+use amy_servers::{Filled, Next, Place, drain, fill};
 use bytes::{Buf, BytesMut};
 use std::{
     io,
@@ -49,15 +49,6 @@ enum State {
     Body(Box<Request>, Body, BytesMut),
     /// Everything was sent; what arrives is thrown away.
     Lingering,
-}
-
-/// What to do with a connection after its turn.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Next {
-    Wait,
-    /// There is more to do at once.
-    Again,
-    Remove,
 }
 
 impl Conn {

@@ -20,14 +20,16 @@ mod files;
 mod request;
 
 use amy::{Event, IdMap, Notification, Poller, Receiver, Registrar};
-use amy_servers::{Accepted, Acceptor, Stop, raise_descriptor_limit, run, within};
-use conn::{Conn, Next};
+use amy_servers::{
+    Accepted, Acceptor, Farewell, Next, Stop, Unfinished, listen, raise_descriptor_limit, run,
+    within,
+};
+use conn::Conn;
 use files::Root;
 use std::{
-    collections::VecDeque,
     error::Error,
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -55,9 +57,6 @@ Usage: http --root DIR [OPTIONS]
 
 GET /api/status      counters, as JSON
 POST /api/echo       what it was sent, if that is JSON";
-
-/// How long connections have, when the server ends, to take the answers that are under way.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What all threads share.
 struct Server {
@@ -139,8 +138,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let stop = Stop::on_signals()?;
     let root = Root::open(&options.root)
         .map_err(|error| format!("cannot serve {}: {error}", options.root.display()))?;
-    let listener = TcpListener::bind(options.listen)
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    let listener = listen(options.listen)?;
     let server = Server {
         root,
         idle: Duration::from_secs(options.idle),
@@ -162,7 +160,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
             let server = &server;
             threads.push(scope.spawn(move || {
                 let (conns, timers) = (IdMap::default(), IdMap::default());
-                let unfinished = VecDeque::new();
+                let unfinished = Unfinished::default();
                 Thread { poller, registrar, accepted, server, conns, timers, unfinished }.run()
             }));
         }
@@ -186,37 +184,30 @@ struct Thread<'a> {
     conns: IdMap<Conn>,
     /// From the id of a timer to that of its connection.
     timers: IdMap<usize>,
-    /// Those who had more to do than one turn allows. They get no further notification.
-    unfinished: VecDeque<usize>,
+    unfinished: Unfinished,
 }
 
 impl Thread<'_> {
     /// Serves until nobody accepts connections any more, and the answers under way have left.
     fn run(mut self) -> io::Result<()> {
-        let mut farewell: Option<Instant> = None;
+        let mut farewell = Farewell::default();
         loop {
-            let timeout = match farewell {
-                _ if !self.unfinished.is_empty() => Some(Duration::ZERO),
-                Some(end) => Some(end.saturating_duration_since(Instant::now())),
-                None => None,
-            };
+            let timeout = self.unfinished.timeout().or_else(|| farewell.timeout());
             let batch = self.poller.wait(timeout)?.to_vec();
             for _ in 0..self.unfinished.len() {
-                if let Some(id) = self.unfinished.pop_front() {
+                if let Some(id) = self.unfinished.pop() {
                     self.with(id, |conn, server| conn.turn(server));
                 }
             }
             for n in batch {
-                if self.told(n) && farewell.is_none() {
-                    farewell = Some(Instant::now() + FAREWELL);
+                if self.told(n) && farewell.begin() {
                     let ids: Vec<_> = self.conns.keys().copied().collect();
                     for id in ids {
                         self.with(id, |conn, _| Ok(conn.finish()));
                     }
                 }
             }
-            let over = farewell.is_some_and(|end| end <= Instant::now());
-            if over || (farewell.is_some() && self.conns.is_empty()) {
+            if farewell.is_over(self.conns.len()) {
                 return Ok(());
             }
         }
@@ -258,7 +249,7 @@ impl Thread<'_> {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         match turn(conn, self.server) {
             Ok(Next::Wait) => {}
-            Ok(Next::Again) => self.unfinished.push_back(id),
+            Ok(Next::Again) => self.unfinished.push(id),
             Ok(Next::Remove) | Err(_) => {
                 if let Some(conn) = self.conns.remove(&id) {
                     self.timers.remove(&conn.timer_id());

@@ -5,7 +5,7 @@
 
 use amy::Timer;
 use amy_servers::{
-    data::{Command, Data},
+    data::{Command, Data, Entry},
     resp,
 };
 use bytes::{Bytes, BytesMut};
@@ -172,8 +172,7 @@ impl Engine {
 
     /// What `redis-benchmark` and others want to know of a server's persistence.
     fn config(&self, names: &[Bytes], out: &mut BytesMut) {
-        let known =
-            ["save", "appendonly"].map(|name| (name, if name == "save" { "" } else { "no" }));
+        let known = [("save", ""), ("appendonly", "no")];
         let asked = known.iter().filter(|(name, _)| {
             names
                 .iter()
@@ -244,14 +243,14 @@ impl Engine {
     }
 
     /// Puts what a store holds where it belongs.
-    pub(crate) fn load(&self, key: Bytes, entry: amy_servers::data::Entry) {
+    pub(crate) fn load(&self, key: Bytes, entry: Entry) {
         let mut data = lock(&self.shards[self.shard_of(&key)]);
         data.insert(key, entry);
         self.watch_expiry(data);
     }
 
     /// What a key stands for now, for a store to write; `None` if it is not there.
-    pub(crate) fn entry(&self, key: &[u8]) -> Option<amy_servers::data::Entry> {
+    pub(crate) fn entry(&self, key: &[u8]) -> Option<Entry> {
         lock(&self.shards[self.shard_of(key)]).entry(key).cloned()
     }
 

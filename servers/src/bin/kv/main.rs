@@ -24,12 +24,12 @@ mod network;
 mod store;
 
 use amy::Poller;
-use amy_servers::{Acceptor, Stop, raise_descriptor_limit, resp::Limits, run, within};
+use amy_servers::{Acceptor, Stop, listen, raise_descriptor_limit, resp::Limits, run, within};
 use engine::Engine;
 use network::{Hands, Network};
 use std::{
     error::Error,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, mpsc},
@@ -85,11 +85,11 @@ fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     while let Some(arg) = args.next()? {
         match arg {
             Long("listen") => options.listen = args.value()?.parse()?,
-            Long(name @ ("pollers" | "workers")) => {
-                let (name, least) =
-                    if name == "pollers" { ("--pollers", 1) } else { ("--workers", 0) };
-                let threads = args.value()?.parse_with(|n| within(name, n, least..=256))?;
-                *(if least == 1 { &mut options.pollers } else { &mut options.workers }) = threads;
+            Long("pollers") => {
+                options.pollers = args.value()?.parse_with(|n| within("--pollers", n, 1..=256))?;
+            }
+            Long("workers") => {
+                options.workers = args.value()?.parse_with(|n| within("--workers", n, 0..=256))?;
             }
             Long("connections") => {
                 options.connections =
@@ -120,8 +120,7 @@ fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit();
     let stop = Stop::on_signals()?;
-    let listener = TcpListener::bind(options.listen)
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    let listener = listen(options.listen)?;
 
     let pollers: Vec<_> = (0..options.pollers).map(|_| Poller::new()).collect::<Result<_, _>>()?;
     let expiry = pollers[0].get_registrar().set_timeout(Duration::MAX)?;

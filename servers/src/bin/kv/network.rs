@@ -10,12 +10,11 @@ use crate::{
 };
 use amy::{Event, IdMap, Notification, Poller, Receiver, Registrar, Sender};
 use amy_servers::{
-    Accepted, Filled, Idle, Place, drain, fill,
+    Accepted, Farewell, Filled, Idle, Next, Place, Unfinished, drain, fill,
     resp::{self, Limits, Parser, ProtocolError},
 };
 use bytes::{Bytes, BytesMut};
 use std::{
-    collections::VecDeque,
     io,
     net::TcpStream,
     sync::{
@@ -23,7 +22,7 @@ use std::{
         atomic::Ordering,
         mpsc::{self, TryRecvError},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How many commands are carried out before another client has its turn.
@@ -34,9 +33,6 @@ const INPUT_MAX: usize = 64 * 1024;
 
 /// A client that does not read its replies is not read from while this much waits for it.
 const UNSENT_MAX: usize = 256 * 1024;
-
-/// How long clients have, when the server ends, to take the replies that are under way.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Commands on their way to a worker.
 pub(crate) struct Job {
@@ -117,15 +113,6 @@ struct Client {
     leaves: bool,
 }
 
-/// What to do with a client after its turn.
-#[derive(PartialEq, Eq)]
-enum Next {
-    Wait,
-    /// There is more to do at once.
-    Again,
-    Remove,
-}
-
 pub(crate) struct Network {
     poller: Poller,
     registrar: Registrar,
@@ -138,7 +125,7 @@ pub(crate) struct Network {
     clients: IdMap<Client>,
     /// From the id of an idle client's timer to the client's.
     timers: IdMap<usize>,
-    unfinished: VecDeque<usize>,
+    unfinished: Unfinished,
 }
 
 impl Network {
@@ -152,7 +139,7 @@ impl Network {
         let registrar = poller.get_registrar();
         let (reply, replies) = registrar.channel()?;
         let (clients, timers) = (IdMap::default(), IdMap::default());
-        let unfinished = VecDeque::new();
+        let unfinished = Unfinished::default();
         Ok(Network {
             poller,
             registrar,
@@ -170,29 +157,23 @@ impl Network {
 
     /// Serves until nobody accepts clients any more, and those here have their replies.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let mut farewell: Option<Instant> = None;
+        let mut farewell = Farewell::default();
         loop {
-            let timeout = match farewell {
-                _ if !self.unfinished.is_empty() => Some(Duration::ZERO),
-                Some(end) => Some(end.saturating_duration_since(Instant::now())),
-                None => None,
-            };
+            let timeout = self.unfinished.timeout().or_else(|| farewell.timeout());
             let batch = self.poller.wait(timeout)?.to_vec();
             for _ in 0..self.unfinished.len() {
-                if let Some(id) = self.unfinished.pop_front() {
+                if let Some(id) = self.unfinished.pop() {
                     self.turn(id);
                 }
             }
             for n in batch {
-                if self.told(n)? && farewell.is_none() {
-                    farewell = Some(Instant::now() + FAREWELL);
+                if self.told(n)? && farewell.begin() {
                     self.clients.values_mut().for_each(|client| client.leaves = true);
                     let ids: Vec<_> = self.clients.keys().copied().collect();
                     ids.into_iter().for_each(|id| self.turn(id));
                 }
             }
-            let over = farewell.is_some_and(|end| end <= Instant::now());
-            if over || (farewell.is_some() && self.clients.is_empty()) {
+            if farewell.is_over(self.clients.len()) {
                 return Ok(());
             }
         }
@@ -261,7 +242,7 @@ impl Network {
         let Some(client) = self.clients.get_mut(&id) else { return };
         match client.turn(id, &self.hands, &self.reply) {
             Ok(Next::Wait) => {}
-            Ok(Next::Again) => self.unfinished.push_back(id),
+            Ok(Next::Again) => self.unfinished.push(id),
             Ok(Next::Remove) | Err(_) => self.remove(id),
         }
     }

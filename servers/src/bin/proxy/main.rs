@@ -31,11 +31,11 @@ mod session;
 mod worker;
 
 use amy::{Event, Poller};
-use amy_servers::{Acceptor, Stop, raise_descriptor_limit, run, within};
+use amy_servers::{Acceptor, Stop, listen, raise_descriptor_limit, run, within};
 use backends::{BACKENDS_MAX, Backends, Balance, Checker, Checks};
 use std::{
     error::Error,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::ExitCode,
     sync::{Arc, mpsc::TryRecvError},
     thread,
@@ -157,8 +157,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit();
     let stop = Stop::on_signals()?;
     let again = stop.try_clone()?;
-    let listener = TcpListener::bind(options.listen)
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    let listener = listen(options.listen)?;
     let acceptor = Acceptor::new(listener, stop, sessions_max(&options))?;
 
     let backends = Arc::new(Backends::new(&options.backends, options.balance));

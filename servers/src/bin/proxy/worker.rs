@@ -5,7 +5,7 @@ use crate::{
     session::{End, Flow, Turn},
 };
 use amy::{Event, IdMap, Notification, Notifier, Poller, Receiver, Registrar, Sender, Timer};
-use amy_servers::{Accepted, Idle, Place};
+use amy_servers::{Accepted, Idle, Place, Unfinished};
 use socket2::Socket;
 use std::{
     collections::VecDeque,
@@ -49,8 +49,6 @@ struct Session {
     idle: Idle,
     up: Flow,
     down: Flow,
-    /// In `Worker::unfinished`.
-    queued: bool,
     _place: Place,
 }
 
@@ -64,8 +62,7 @@ pub(crate) struct Worker {
     sessions: IdMap<Session>,
     /// From the ids of the backends' sockets, and of timers, to the client's.
     owners: IdMap<usize>,
-    /// Those with more to do than one turn allows. They get no further notification.
-    unfinished: VecDeque<usize>,
+    unfinished: Unfinished,
     /// Those who wait for a descriptor, and the end of the rest.
     starved: VecDeque<usize>,
     again: Option<Timer>,
@@ -87,7 +84,7 @@ impl Worker {
             end: end.clone(),
             sessions: IdMap::default(),
             owners: IdMap::default(),
-            unfinished: VecDeque::new(),
+            unfinished: Unfinished::default(),
             starved: VecDeque::new(),
             again: None,
             space: vec![0; settings.buffer].into(),
@@ -102,9 +99,8 @@ impl Worker {
         let mut batch = Vec::new();
         let mut draining = false;
         while !draining || !self.sessions.is_empty() {
-            let timeout = if self.unfinished.is_empty() { None } else { Some(Duration::ZERO) };
             batch.clear();
-            batch.extend_from_slice(&self.poller.wait(timeout)?);
+            batch.extend_from_slice(&self.poller.wait(self.unfinished.timeout())?);
             // Whoever is unfinished gets one turn for each batch, so that nobody starves.
             let unfinished = self.unfinished.len();
             for n in batch.drain(..) {
@@ -122,11 +118,8 @@ impl Worker {
                 }
             }
             for _ in 0..unfinished {
-                if let Some(id) = self.unfinished.pop_front() {
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.queued = false;
-                        self.turn(id);
-                    }
+                if let Some(id) = self.unfinished.pop() {
+                    self.turn(id);
                 }
             }
         }
@@ -161,7 +154,6 @@ impl Worker {
             idle,
             up: Flow::default(),
             down: Flow::default(),
-            queued: false,
             _place: place,
         };
         self.sessions.insert(id, session);
@@ -307,9 +299,8 @@ impl Worker {
             self.remove(id);
         } else if ways.iter().any(Result::is_err) {
             self.reset(id);
-        } else if ways.iter().any(|way| matches!(way, Ok(Turn::More))) && !session.queued {
-            session.queued = true;
-            self.unfinished.push_back(id);
+        } else if ways.iter().any(|way| matches!(way, Ok(Turn::More))) {
+            self.unfinished.push(id);
         }
     }
 

@@ -2,10 +2,10 @@
 //!
 //! An edge of the socket says nothing of what rustls holds, or of what waits in a frame writer. So each
 //! turn goes through all layers, from the socket's writing side up and down again, and ends only when
-//! the socket itself would block, or with [`Turn::More`].
+//! the socket itself would block, or with [`Next::Again`].
 
 use amy::{FrameError, FrameReader, FrameWriter, Notification};
-use amy_servers::Place;
+use amy_servers::{Next, Place};
 use rustls::{ServerConfig, ServerConnection};
 use std::{
     error::Error,
@@ -20,16 +20,6 @@ const UNSENT_MAX: usize = 256 * 1024;
 
 /// How many records may be read in one turn, before it is the others' turn.
 const READS: usize = 16;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// The socket will say when there is more to do.
-    Waits,
-    /// There is more to do now, of which no notification will tell.
-    More,
-    /// Both sides have said that they are done.
-    Over,
-}
 
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -85,13 +75,13 @@ impl Conn {
     }
 
     /// Echoes a bounded amount.
-    pub(crate) fn turn(&mut self) -> io::Result<Turn> {
+    pub(crate) fn turn(&mut self) -> io::Result<Next> {
         for _ in 0..READS {
             // What waits above goes down first. Each round of it empties rustls's buffer, which is
             // smaller than what may wait.
             loop {
                 if !self.write_records()? {
-                    return Ok(Turn::Waits);
+                    return Ok(Next::Wait);
                 }
                 if self.writer.is_empty() {
                     break;
@@ -100,7 +90,7 @@ impl Conn {
                 self.writer.write(&mut Plain(&mut self.tls), None)?;
             }
             if self.finished {
-                return Ok(Turn::Over);
+                return Ok(Next::Remove);
             }
             match self.echo() {
                 Ok(()) => {}
@@ -112,12 +102,12 @@ impl Conn {
             }
             if self.writer.is_empty() && !self.tls.wants_write() {
                 if !self.readable {
-                    return Ok(Turn::Waits);
+                    return Ok(Next::Wait);
                 }
                 self.read_records()?;
             }
         }
-        Ok(Turn::More)
+        Ok(Next::Again)
     }
 
     /// Echoes what rustls has decrypted.
@@ -133,7 +123,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Says that nothing more will come, if the socket takes it now. After [`Turn::Over`] it is the
+    /// Says that nothing more will come, if the socket takes it now. After [`Next::Remove`] it is the
     /// answer to the client's own.
     pub(crate) fn close(&mut self) {
         self.tls.send_close_notify();

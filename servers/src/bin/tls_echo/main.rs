@@ -21,18 +21,11 @@
 mod conn;
 mod threads;
 
-use amy::Poller;
-use amy_servers::{Acceptor, Stop, raise_descriptor_limit, run, within};
+use amy_servers::{Acceptor, Stop, listen, raise_descriptor_limit, run, within};
 use rcgen::CertifiedKey;
 use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use std::{
-    error::Error,
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    process::ExitCode,
-    sync::{Arc, mpsc::TryRecvError},
-    thread,
+    error::Error, fs, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, thread,
     time::Duration,
 };
 use threads::{Echoer, Handshaker};
@@ -136,20 +129,15 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit();
     let stop = Stop::on_signals()?;
     let config = config(&options)?;
-    let listener = TcpListener::bind(options.listen)
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    let listener = listen(options.listen)?;
     let acceptor = Acceptor::new(listener, stop, options.connections)?;
 
-    // The threads' results, which also tell by their end that the last thread is gone.
-    let mut poller = Poller::new()?;
-    let (done, results) = poller.get_registrar().channel()?;
-    let mut echoers = Vec::new();
+    let (mut threads, mut echoers) = (Vec::new(), Vec::new());
     for number in 1..=options.threads {
         let (echoer, sender) = Echoer::new(options.idle)?;
         echoers.push(sender);
-        let done = done.clone();
         let name = format!("echoer {number}");
-        thread::Builder::new().name(name).spawn(move || done.send(echoer.run()))?;
+        threads.push(thread::Builder::new().name(name).spawn(|| echoer.run())?);
     }
     let mut senders = Vec::new();
     for number in 1..=options.workers {
@@ -163,25 +151,18 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
             number % options.threads,
         )?;
         senders.push(sender);
-        let done = done.clone();
         let name = format!("handshaker {number}");
-        thread::Builder::new().name(name).spawn(move || done.send(handshaker.run()))?;
+        threads.push(thread::Builder::new().name(name).spawn(|| handshaker.run())?);
     }
-    drop((done, echoers));
+    drop(echoers);
 
     println!("listening on {}", acceptor.local_addr()?);
     acceptor.run(&senders)?;
     drop(senders); // ends the handshakers, and that the echoers
-    loop {
-        poller.wait(None)?;
-        loop {
-            match results.try_recv() {
-                Ok(result) => result?,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Ok(()),
-            }
-        }
+    for thread in threads {
+        thread.join().expect("a thread panicked")?;
     }
+    Ok(())
 }
 
 fn main() -> ExitCode {

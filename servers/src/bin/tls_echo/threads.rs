@@ -1,11 +1,10 @@
 //! The two kinds of threads: those that shake hands, and those that echo.
 
-use crate::conn::{Conn, Turn};
+use crate::conn::Conn;
 use amy::{Event, IdMap, Poller, Receiver, Registrar, Sender, Timer};
-use amy_servers::{Accepted, Idle};
+use amy_servers::{Accepted, Idle, Next, Unfinished};
 use rustls::ServerConfig;
 use std::{
-    collections::VecDeque,
     io,
     sync::{Arc, mpsc::TryRecvError},
     time::Duration,
@@ -115,8 +114,7 @@ pub(crate) struct Echoer {
     arrivals: Receiver<Conn>,
     connections: IdMap<(Conn, Idle)>,
     timers: IdMap<usize>,
-    /// Those with more to do than one turn allows, at most once each. They get no further notification.
-    unfinished: VecDeque<usize>,
+    unfinished: Unfinished,
     idle: Duration,
 }
 
@@ -131,7 +129,7 @@ impl Echoer {
             arrivals,
             connections: IdMap::default(),
             timers: IdMap::default(),
-            unfinished: VecDeque::new(),
+            unfinished: Unfinished::default(),
             idle,
         };
         Ok((echoer, sender))
@@ -141,9 +139,8 @@ impl Echoer {
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut batch = Vec::new();
         loop {
-            let timeout = if self.unfinished.is_empty() { None } else { Some(Duration::ZERO) };
             batch.clear();
-            batch.extend_from_slice(&self.poller.wait(timeout)?);
+            batch.extend_from_slice(&self.poller.wait(self.unfinished.timeout())?);
             let unfinished = self.unfinished.len();
             for n in batch.drain(..) {
                 if n.id == self.arrivals.get_id() {
@@ -163,7 +160,7 @@ impl Echoer {
             }
             // Whoever is unfinished gets one turn for each batch, so that nobody starves.
             for _ in 0..unfinished {
-                if let Some(id) = self.unfinished.pop_front() {
+                if let Some(id) = self.unfinished.pop() {
                     self.turn(id);
                 }
             }
@@ -196,13 +193,9 @@ impl Echoer {
             idle.touch();
         }
         match turn {
-            Ok(Turn::Waits) => {}
-            Ok(Turn::More) => {
-                if !self.unfinished.contains(&id) {
-                    self.unfinished.push_back(id);
-                }
-            }
-            Ok(Turn::Over) => self.remove(id, true),
+            Ok(Next::Wait) => {}
+            Ok(Next::Again) => self.unfinished.push(id),
+            Ok(Next::Remove) => self.remove(id, true),
             Err(_) => self.remove(id, false),
         }
     }

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How much is sent, or read, before another connection has its turn.
+/// How much of files is sent, and how much is read, before another connection has its turn.
 const TURN: usize = 1 << 20;
 
 /// How much is read ahead of what is understood.
@@ -76,10 +76,10 @@ impl Conn {
 
     /// Goes as far as it can without waiting, and no further than a turn.
     pub(crate) fn turn(&mut self, server: &Server) -> io::Result<Next> {
-        let mut left = TURN;
+        let (mut to_send, mut to_read) = (TURN, TURN);
         loop {
-            if !self.send(&mut left, server)? {
-                return Ok(if left == 0 { Next::Again } else { Next::Wait });
+            if !self.send(&mut to_send, server)? {
+                return Ok(if to_send == 0 { Next::Again } else { Next::Wait });
             }
             if self.closes && !matches!(self.state, State::Lingering) {
                 self.state = State::Lingering;
@@ -98,16 +98,16 @@ impl Conn {
                 }
                 return Ok(Next::Wait);
             }
-            if left == 0 {
+            if to_read == 0 {
                 return Ok(Next::Again);
             }
             let (before, empty) = (self.input.len(), self.input.is_empty());
-            match fill(&mut self.sock, &mut self.input, before + left.min(INPUT_MAX))? {
+            match fill(&mut self.sock, &mut self.input, before + to_read.min(INPUT_MAX))? {
                 Filled::More => {}
                 Filled::Drained => self.readable = false,
                 Filled::Ended => (self.readable, self.ended) = (false, true),
             }
-            left = left.saturating_sub(self.input.len() - before);
+            to_read = to_read.saturating_sub(self.input.len() - before);
             match self.state {
                 // All of a head has to come in time, however steadily it trickles.
                 State::Head(_) if empty && !self.input.is_empty() => {

@@ -64,9 +64,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Whoever finds it taken stays away for a while, longer each time (in all some microseconds), and
 /// sleeps only then. Meanwhile the other goes on with all that it needs in its processor's cache,
 /// where two that alternate would fetch it from each other for every message.
-#[cfg(not(amy_loom))]
 #[inline]
 pub(crate) fn lock_in_turns<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    #[cfg(not(amy_loom))]
     for patience in 4..9 {
         match mutex.try_lock() {
             Ok(guard) => return guard,
@@ -78,11 +78,6 @@ pub(crate) fn lock_in_turns<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
             }
         }
     }
-    lock(mutex)
-}
-
-#[cfg(amy_loom)]
-pub(crate) fn lock_in_turns<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     lock(mutex)
 }
 

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fmt::Write,
     ops::RangeInclusive,
+    sync::Arc,
 };
 
 /// What a key stands for, and until when.
@@ -18,12 +19,13 @@ pub struct Entry {
     expires: Option<u64>,
 }
 
+/// A copy costs nothing: whoever changes a collection while there is one copies it first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Value {
     String(Bytes),
-    List(VecDeque<Bytes>),
-    Set(BTreeSet<Bytes>),
-    Hash(BTreeMap<Bytes, Bytes>),
+    List(Arc<VecDeque<Bytes>>),
+    Set(Arc<BTreeSet<Bytes>>),
+    Hash(Arc<BTreeMap<Bytes, Bytes>>),
 }
 
 /// Keys and what they stand for.
@@ -243,27 +245,29 @@ impl Data {
         self.entries.get(key).filter(|entry| !entry.is_over(now))
     }
 
-    /// Changes the value of a key, which is made by `new` if it is not there; its expiry stays.
+    /// Changes the value of a key, which is `new` before if it is not there; its expiry stays.
+    ///
+    /// `change` returns by how many bytes the value grew, too: to count them all would take the longer
+    /// the larger a collection is.
     fn change<R>(
         &mut self,
         now: u64,
         key: &Bytes,
         new: Value,
-        change: impl FnOnce(&mut Value) -> Result<R, Failed>,
+        change: impl FnOnce(&mut Value) -> Result<(R, isize), Failed>,
     ) -> Result<R, Failed> {
         if self.live(now, key).is_none() {
             self.remove(key);
         }
         match self.entries.get_mut(key) {
             Some(entry) => {
-                let before = entry.value.len_bytes();
-                let result = change(&mut entry.value);
-                self.bytes = self.bytes - before + entry.value.len_bytes();
-                result
+                let (result, grown) = change(&mut entry.value)?;
+                self.bytes = self.bytes.wrapping_add_signed(grown);
+                Ok(result)
             }
             None => {
                 let mut value = new;
-                let result = change(&mut value)?;
+                let (result, _) = change(&mut value)?;
                 self.insert(copy(key), Entry { value, expires: None });
                 Ok(result)
             }
@@ -314,6 +318,11 @@ impl Failed {
 /// A copy of its own: what has arrived shares a buffer with everything else that has.
 fn copy(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
+}
+
+/// No buffer is longer than an `isize` can tell.
+fn signed(len: usize) -> isize {
+    isize::try_from(len).unwrap_or(isize::MAX)
 }
 
 fn integer(bytes: &[u8]) -> Result<i64, Failed> {
@@ -370,8 +379,8 @@ fn add(
     let sum = data.change(now, &args[1], zero, |value| {
         let Value::String(string) = value else { return Err(Failed::WrongType) };
         let sum = integer(string)?.checked_add(by).ok_or(Failed::Overflow)?;
-        *string = Bytes::from(sum.to_string());
-        Ok(sum)
+        let before = std::mem::replace(string, Bytes::from(sum.to_string()));
+        Ok((sum, signed(string.len()) - signed(before.len())))
     })?;
     resp::integer(out, sum);
     Ok(())
@@ -416,10 +425,11 @@ fn exists(data: &mut Data, now: u64, args: &[Bytes], out: &mut BytesMut) -> Resu
 }
 
 fn lpush(data: &mut Data, now: u64, args: &[Bytes], out: &mut BytesMut) -> Result<(), Failed> {
-    let len = data.change(now, &args[1], Value::List(VecDeque::new()), |value| {
+    let len = data.change(now, &args[1], Value::List(Arc::default()), |value| {
         let Value::List(list) = value else { return Err(Failed::WrongType) };
+        let list = Arc::make_mut(list);
         args[2..].iter().for_each(|item| list.push_front(copy(item)));
-        Ok(list.len())
+        Ok((list.len(), args[2..].iter().map(|item| signed(item.len())).sum()))
     })?;
     reply_count(out, len);
     Ok(())
@@ -430,7 +440,7 @@ fn lrange(data: &mut Data, now: u64, args: &[Bytes], out: &mut BytesMut) -> Resu
     let empty = VecDeque::new();
     let list = match data.live(now, &args[1]).map(|entry| &entry.value) {
         None => &empty,
-        Some(Value::List(list)) => list,
+        Some(Value::List(list)) => &**list,
         Some(_) => return Err(Failed::WrongType),
     };
     // A negative place counts from behind the end.
@@ -455,9 +465,11 @@ fn llen(data: &mut Data, now: u64, args: &[Bytes], out: &mut BytesMut) -> Result
 }
 
 fn sadd(data: &mut Data, now: u64, args: &[Bytes], out: &mut BytesMut) -> Result<(), Failed> {
-    let new = data.change(now, &args[1], Value::Set(BTreeSet::new()), |value| {
+    let new = data.change(now, &args[1], Value::Set(Arc::default()), |value| {
         let Value::Set(set) = value else { return Err(Failed::WrongType) };
-        Ok(args[2..].iter().filter(|item| set.insert(copy(item))).count())
+        let set = Arc::make_mut(set);
+        let new: Vec<_> = args[2..].iter().filter(|item| set.insert(copy(item))).collect();
+        Ok((new.len(), new.iter().map(|item| signed(item.len())).sum()))
     })?;
     reply_count(out, new);
     Ok(())
@@ -477,9 +489,18 @@ fn hset(data: &mut Data, now: u64, args: &[Bytes], out: &mut BytesMut) -> Result
     if !pairs.remainder().is_empty() {
         return Err(Failed::Arguments("HSET"));
     }
-    let new = data.change(now, &args[1], Value::Hash(BTreeMap::new()), |value| {
+    let new = data.change(now, &args[1], Value::Hash(Arc::default()), |value| {
         let Value::Hash(hash) = value else { return Err(Failed::WrongType) };
-        Ok(pairs.filter(|pair| hash.insert(copy(&pair[0]), copy(&pair[1])).is_none()).count())
+        let hash = Arc::make_mut(hash);
+        let (mut new, mut grown) = (0, 0);
+        for pair in pairs {
+            grown += signed(pair[1].len());
+            match hash.insert(copy(&pair[0]), copy(&pair[1])) {
+                Some(before) => grown -= signed(before.len()),
+                None => (new, grown) = (new + 1, grown + signed(pair[0].len())),
+            }
+        }
+        Ok((new, grown))
     })?;
     reply_count(out, new);
     Ok(())
@@ -644,6 +665,29 @@ mod tests {
         assert_eq!(data.expire(NOW + 999, 10), [&b""[..]; 0]);
         assert_eq!(data.expire(NOW + 1000, 10), [&b"b"[..]]);
         assert_eq!((data.next_expiry(), data.len()), (None, 1));
+    }
+
+    #[test]
+    fn the_bytes_in_use_are_those_of_keys_and_values() {
+        let mut data = Data::default();
+        for (words, used) in [
+            ("SET a 9", 2),
+            ("INCR a", 3),
+            ("DECR a", 2),
+            ("LPUSH l xx yyy", 2 + 6),
+            ("LPUSH l z", 2 + 7),
+            ("LPUSH a z", 2 + 7),
+            ("SADD s x yy x", 9 + 4),
+            ("SADD s x zzz", 9 + 7),
+            ("HSET h f value", 16 + 7),
+            ("HSET h f v g w", 16 + 5),
+            ("EXPIRE h 10", 21),
+            ("DEL h l", 2 + 7),
+            ("SET s x", 2 + 2),
+        ] {
+            run(&mut data, NOW, words);
+            assert_eq!(data.used(), used, "{words}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! - [`Stop`]: Ctrl-C and SIGTERM as something to wait for.
 //! - [`Acceptor`], [`Place`]: a limit on connections, and the listener's edge that is never forgotten.
 //! - [`Idle`]: the end of those who say nothing.
-//! - [`Unfinished`], [`Next`], [`Farewell`]: turns for everybody, and time to leave.
+//! - [`Unfinished`], [`Next`], [`Farewell`], [`LINGER`]: turns for everybody, and time to leave.
 //! - [`fill`], [`drain`]: bytes from and to a socket, with a bound.
 //! - [`resp`], [`data`]: the protocol and the state of a key-value server, alone or replicated.
 
@@ -25,4 +25,4 @@ pub use args::{run, within};
 pub use idle::Idle;
 pub use io::{Filled, drain, fill};
 pub use stop::Stop;
-pub use turns::{Farewell, Next, Unfinished};
+pub use turns::{Farewell, LINGER, Next, Unfinished};

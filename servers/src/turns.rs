@@ -9,6 +9,10 @@ use std::{
 /// How long connections have, when a server ends, to take what is under way to them.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long a client that has had its last answer may go on sending: what is there unread when a socket
+/// is closed resets the connection, and the reset may overtake the answer.
+pub const LINGER: Duration = Duration::from_secs(2);
+
 /// What to do with a connection after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {

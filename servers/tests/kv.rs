@@ -82,6 +82,13 @@ fn redis_cli_gets_the_answers_that_redis_gives() {
             ("GET l", "WRONGTYPE Operation against a key holding the wrong kind of value"),
             ("FLUSHALL", "ERR unknown command 'FLUSHALL'"),
             ("COMMAND COUNT", "18"),
+            ("CLIENT SETNAME me", "OK"),
+            ("CLIENT SETINFO lib-name x", "OK"),
+            ("CLIENT KILL all", "ERR unknown subcommand 'KILL' of 'client'"),
+            ("CLIENT TRACKING on", "ERR unknown subcommand 'TRACKING' of 'client'"),
+            ("CLIENT", "ERR wrong number of arguments for 'client' command"),
+            ("CLIENT SETNAME", "ERR wrong number of arguments for 'client|setname' command"),
+            ("CONFIG SET save 1", "ERR unknown subcommand 'SET' of 'config'"),
             ("QUIT", "OK"),
         ] {
             assert_eq!(cli(&server, words), answer, "{words} {layout:?}");
@@ -271,6 +278,124 @@ fn what_was_acknowledged_is_there_after_a_kill() {
 }
 
 #[test]
+fn what_somebody_has_seen_is_there_after_a_kill() {
+    let dir = Dir::new("kv-seen");
+    for layout in LAYOUTS {
+        let args = [&["--data", dir.as_str()], layout].concat();
+        let server = start(&args);
+        let mut redis = connect(&server);
+        let from: i64 = redis.get::<_, Option<i64>>("n").unwrap().unwrap_or(0);
+        let seen = thread::scope(|scope| {
+            let server = &server;
+            scope.spawn(move || write_on(server, "n", from));
+            let reader = scope.spawn(move || {
+                let mut seen = from;
+                while let Ok(Some(n)) = redis.get("n") {
+                    seen = n;
+                }
+                seen
+            });
+            until("some were written", || {
+                connect(server).get::<_, Option<i64>>("n").unwrap() > Some(from + 20)
+            });
+            server.signal("KILL");
+            reader.join().unwrap()
+        });
+        let found: i64 = connect(&start(&args)).get("n").unwrap();
+        assert!(found >= seen, "{found}, and {seen} was seen");
+    }
+}
+
+#[test]
+fn a_command_on_several_keys_is_on_disk_as_a_whole_or_not_at_all() {
+    let dir = Dir::new("kv-whole");
+    let keys = ["a", "b", "c", "d", "e"];
+    for sync in ["always", "interval", "always", "always"] {
+        let args = ["--data", dir.as_str(), "--sync", sync, "--pollers", "2", "--workers", "2"];
+        let server = start(&args);
+        let mut redis = connect(&server);
+        let from: i64 = redis.get::<_, Option<i64>>("a").unwrap().unwrap_or(0);
+        thread::scope(|scope| {
+            let server = &server;
+            let last = scope.spawn(move || {
+                let mut n = from;
+                while redis.mset::<_, _, ()>(&keys.map(|key| (key, n + 1))).is_ok() {
+                    n += 1;
+                }
+                n
+            });
+            // Each is written on account of others, too.
+            for key in keys {
+                scope.spawn(move || {
+                    let mut redis = connect(server);
+                    while redis.expire::<_, ()>(key, 1000).is_ok() {}
+                });
+            }
+            until("some were written", || {
+                connect(server).get::<_, Option<i64>>("a").unwrap() > Some(from + 20)
+            });
+            server.signal("KILL");
+            last.join().unwrap()
+        });
+        let values: Vec<Option<i64>> = connect(&start(&args)).mget(&keys).unwrap();
+        assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_written_refuses_writes_until_it_can() {
+    for (sync, layout) in [("always", LAYOUTS[0]), ("always", LAYOUTS[1]), ("interval", LAYOUTS[2])]
+    {
+        let dir = Dir::new("kv-full");
+        let args = [&["--data", dir.as_str(), "--sync", sync], layout].concat();
+        let server = start(&args);
+        assert_eq!(cli(&server, "SET kept 1"), "OK");
+        server.limit_file_size(Some(0));
+        let refused = "MISCONF the store cannot be written now";
+        let value = "x".repeat(100_000);
+        let mut sock = server.connect();
+        until("the store is full", || cli(&server, &format!("SET k {value}")).starts_with(refused));
+        // Each command has an answer of its own, and what needs no disk goes on.
+        let commands = b"PING\r\nSET a 1\r\nDEL kept\r\nECHO hi\r\n";
+        let ending = "; nothing was changed";
+        let answers = format!("+PONG\r\n-{refused}{ending}\r\n-{refused}{ending}\r\n$2\r\nhi\r\n");
+        assert_eq!(exchange(&mut sock, commands, answers.len()), answers.as_bytes());
+        assert_eq!(cli(&server, "GET kept"), "1");
+        assert_eq!(cli(&server, "GET a"), "");
+        if sync == "always" {
+            // What is not on disk is not to be seen.
+            assert!(cli(&server, "GET k").starts_with(refused));
+        }
+
+        server.limit_file_size(None);
+        until("it can be written again", || cli(&server, "SET a 2") == "OK");
+        assert_eq!(cli(&server, "GET kept"), "1");
+        assert!(server.stop().success());
+        let server = start(&args);
+        assert_eq!(cli(&server, "MGET kept a"), "1\n2");
+
+        // One that ends while it cannot write says so.
+        server.limit_file_size(Some(0));
+        until("the store is full", || cli(&server, &format!("SET k {value}")).starts_with(refused));
+        assert_eq!(server.stop().code(), Some(1), "it ends as if all were on disk");
+        let server = start(&args);
+        assert_eq!(cli(&server, "MGET kept a"), "1\n2");
+    }
+}
+
+#[test]
+fn keys_that_wait_for_the_disk_do_not_hold_the_requests_they_came_in() {
+    let dir = Dir::new("kv-held");
+    let server = start(&["--data", dir.as_str(), "--sync", "interval"]);
+    let mut redis = connect(&server);
+    let (memory, value) = (server.memory(), vec![b'x'; 60_000]);
+    for n in 0..1000 {
+        let () = redis::pipe().set(n, &value).ignore().del(n).ignore().query(&mut redis).unwrap();
+    }
+    assert!(server.memory() < memory + 16 * 1024, "{} KiB, {memory} before", server.memory());
+}
+
+#[test]
 fn what_is_no_command_is_answered_behind_those_that_are() {
     for layout in LAYOUTS {
         let server = start(layout);
@@ -280,11 +405,12 @@ fn what_is_no_command_is_answered_behind_those_that_are() {
             (b"*1\r\n:1\r\n", "-ERR Protocol error: expected '$'\r\n"),
             (&[b'x'; 70_000], "-ERR Protocol error: too big inline request\r\n"),
         ] {
-            let request = [b"PING\r\nSET k v\r\n", bytes].concat();
+            // What follows is not read, and must not reset the connection before the answer is seen.
+            let request = [b"PING\r\nSET k v\r\n", bytes, &[b'y'; 200_000]].concat();
             let mut sock = server.connect();
             sock.write_all(&request).unwrap();
             let mut reply = Vec::new();
-            let _ = sock.read_to_end(&mut reply); // what it did not read may reset the connection
+            sock.read_to_end(&mut reply).unwrap();
             assert_eq!(String::from_utf8_lossy(&reply), format!("+PONG\r\n+OK\r\n{error}"));
         }
         let limited = start(&[&["--request-bytes", "100"], layout].concat());

@@ -1,6 +1,7 @@
 //! A server under test, and the abuse that any server meets.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it")]
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -24,7 +25,16 @@ pub struct Server {
 impl Server {
     /// Starts `program` (the path that `CARGO_BIN_EXE_…` holds) with these arguments.
     pub fn start(program: &str, args: &[&str]) -> Server {
-        Server::spawn(Command::new(program).args(args))
+        // With the signal ignored, a file that may not grow fails the write (setrlimit(2), EFBIG).
+        let script = "trap '' XFSZ; exec \"$0\" \"$@\"";
+        Server::spawn(Command::new("sh").args(["-c", script, program]).args(args))
+    }
+
+    /// Lets no file grow beyond so many bytes, as on a full disk; `None` lifts it.
+    pub fn limit_file_size(&self, bytes: Option<u64>) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        prlimit(pid, Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum }).unwrap();
     }
 
     /// Starts it with no more than `descriptors` of them.

@@ -6,7 +6,7 @@ use crate::{
     request::{self, Body, Request, Status},
 };
 use amy::Timer;
-use amy_servers::{Filled, Next, Place, drain, fill};
+use amy_servers::{Filled, LINGER, Next, Place, drain, fill};
 use bytes::{Buf, BytesMut};
 use std::{
     io,
@@ -19,9 +19,6 @@ const TURN: usize = 1 << 20;
 
 /// How much is read ahead of what is understood.
 const INPUT_MAX: usize = 64 * 1024;
-
-/// How long a client that was refused may go on sending, so that it sees the answer before a reset.
-const LINGER: Duration = Duration::from_secs(2);
 
 pub(crate) struct Conn {
     pub(crate) sock: TcpStream,

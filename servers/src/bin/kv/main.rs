@@ -17,7 +17,7 @@
 //! poller, set to the key that expires next.
 //!
 //! With `--data`, a last thread writes what changed to an embedded store, and under `--sync always`
-//! holds replies back until what they acknowledge is on disk.
+//! replies are held back until what they tell of is on disk.
 
 mod engine;
 mod network;
@@ -51,7 +51,8 @@ Usage: kv [OPTIONS]
   --request-bytes N    the most that one command may have (16777216)
   --data DIR           keep everything in a store in this directory
   --sync WHEN          with --data: always (acknowledge what is on disk) or
-                       interval (on disk within a second) (always)
+                       interval (on disk within a second) (always); while
+                       the store cannot be written, writes are refused
   --help               this text";
 
 struct Options {
@@ -124,7 +125,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
 
     let pollers: Vec<_> = (0..options.pollers).map(|_| Poller::new()).collect::<Result<_, _>>()?;
     let expiry = pollers[0].get_registrar().set_timeout(Duration::MAX)?;
-    let engine = Arc::new(Engine::new(expiry));
+    let engine = Arc::new(Engine::new(expiry, options.data.is_some().then_some(options.sync)));
     let store = match &options.data {
         Some(directory) => Some(Store::open(directory, &engine).map_err(|error| {
             format!("cannot open the store in {}: {error}", directory.display())
@@ -134,11 +135,11 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
 
     thread::scope(|scope| {
         let mut hands = Hands { engine: Arc::clone(&engine), workers: Vec::new(), store: None };
-        if let Some(store) = &store {
-            let (changes, changed) = mpsc::channel();
+        let mut saving = None;
+        if let Some((store, desk)) = store {
             let engine = &engine;
-            scope.spawn(move || store.run(engine, &changed, options.sync));
-            hands.store = Some((changes, options.sync));
+            saving = Some(scope.spawn(move || store.run(engine, options.sync)));
+            hands.store = Some(desk);
         }
         let mut workers = Vec::new();
         for _ in 0..options.workers {
@@ -166,6 +167,9 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         drop(receivers);
         for network in networks {
             network.join().expect("a thread of a poller panicked")?;
+        }
+        if let Some(saving) = saving {
+            saving.join().expect("the store's thread panicked")?;
         }
         Ok(())
     })

@@ -6,17 +6,17 @@
 
 use crate::{
     engine::Engine,
-    store::{Change, Sync},
+    store::{Desk, Held},
 };
 use amy::{Event, IdMap, Notification, Poller, Receiver, Registrar, Sender};
 use amy_servers::{
-    Accepted, Farewell, Filled, Idle, Next, Place, Unfinished, drain, fill,
+    Accepted, Farewell, Filled, Idle, LINGER, Next, Place, Unfinished, drain, fill,
     resp::{self, Limits, Parser, ProtocolError},
 };
 use bytes::{Bytes, BytesMut};
 use std::{
     io,
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     sync::{
         Arc,
         atomic::Ordering,
@@ -44,7 +44,7 @@ pub(crate) struct Job {
 /// What came of them, on its way back.
 pub(crate) struct Reply {
     client: usize,
-    bytes: BytesMut,
+    pub(crate) bytes: BytesMut,
     quits: bool,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Hands {
     pub(crate) engine: Arc<Engine>,
     /// Empty if the threads with the pollers do it.
     pub(crate) workers: Vec<mpsc::Sender<Job>>,
-    pub(crate) store: Option<(mpsc::Sender<Change>, Sync)>,
+    pub(crate) store: Option<Desk>,
 }
 
 impl Hands {
@@ -69,18 +69,15 @@ impl Hands {
         let mut bytes = BytesMut::new();
         let outcome = self.engine.execute(commands, &mut bytes);
         let reply = Reply { client, bytes, quits: outcome.quits };
-        match &self.store {
-            Some((store, sync)) if !outcome.touched.is_empty() => {
-                let (now, later) = match sync {
-                    Sync::Always => (None, Some((poller.clone(), reply))),
-                    Sync::Interval => (Some(reply), None),
-                };
-                // The store outlives whoever may send to it.
-                let _ = store.send(Change { keys: outcome.touched, reply: later });
-                now
-            }
-            _ => Some(reply),
+        let Some(store) = &self.store else { return Some(reply) };
+        if let Some(batch) = outcome.after {
+            let (commands, poller) = (outcome.replies, poller.clone());
+            return store.hold(Held { batch, commands, poller, reply });
         }
+        if outcome.wakes {
+            store.wake();
+        }
+        Some(reply)
     }
 
     /// What a worker does.
@@ -111,6 +108,8 @@ struct Client {
     refused: Option<ProtocolError>,
     /// It leaves when it has taken its replies.
     leaves: bool,
+    /// It has taken them; what it still sends is thrown away.
+    lingers: bool,
 }
 
 pub(crate) struct Network {
@@ -126,6 +125,7 @@ pub(crate) struct Network {
     /// From the id of an idle client's timer to the client's.
     timers: IdMap<usize>,
     unfinished: Unfinished,
+    farewell: Farewell,
 }
 
 impl Network {
@@ -139,7 +139,7 @@ impl Network {
         let registrar = poller.get_registrar();
         let (reply, replies) = registrar.channel()?;
         let (clients, timers) = (IdMap::default(), IdMap::default());
-        let unfinished = Unfinished::default();
+        let (unfinished, farewell) = (Unfinished::default(), Farewell::default());
         Ok(Network {
             poller,
             registrar,
@@ -152,14 +152,14 @@ impl Network {
             clients,
             timers,
             unfinished,
+            farewell,
         })
     }
 
     /// Serves until nobody accepts clients any more, and those here have their replies.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let mut farewell = Farewell::default();
         loop {
-            let timeout = self.unfinished.timeout().or_else(|| farewell.timeout());
+            let timeout = self.unfinished.timeout().or_else(|| self.farewell.timeout());
             let batch = self.poller.wait(timeout)?.to_vec();
             for _ in 0..self.unfinished.len() {
                 if let Some(id) = self.unfinished.pop() {
@@ -167,13 +167,13 @@ impl Network {
                 }
             }
             for n in batch {
-                if self.told(n)? && farewell.begin() {
+                if self.told(n)? && self.farewell.begin() {
                     self.clients.values_mut().for_each(|client| client.leaves = true);
                     let ids: Vec<_> = self.clients.keys().copied().collect();
                     ids.into_iter().for_each(|id| self.turn(id));
                 }
             }
-            if farewell.is_over(self.clients.len()) {
+            if self.farewell.is_over(self.clients.len()) {
                 return Ok(());
             }
         }
@@ -199,9 +199,8 @@ impl Network {
                 self.turn(id);
             }
         } else if n.id == self.hands.engine.expiry_id() {
-            let keys = self.hands.engine.expire();
-            if let Some((store, _)) = &self.hands.store {
-                let _ = store.send(Change { keys, reply: None });
+            if let (true, Some(store)) = (self.hands.engine.expire(), &self.hands.store) {
+                store.wake();
             }
         } else if let Some(id) = self.timers.get(&n.id).copied() {
             if self.clients.get_mut(&id).is_some_and(Client::is_idle) {
@@ -233,6 +232,7 @@ impl Network {
             busy: false,
             refused: None,
             leaves: false,
+            lingers: false,
         };
         self.clients.insert(id, client);
         Ok(())
@@ -243,8 +243,27 @@ impl Network {
         match client.turn(id, &self.hands, &self.reply) {
             Ok(Next::Wait) => {}
             Ok(Next::Again) => self.unfinished.push(id),
+            Ok(Next::Remove) if self.linger(id).is_ok_and(|lingers| lingers) => {}
             Ok(Next::Remove) | Err(_) => self.remove(id),
         }
+    }
+
+    /// Keeps a client that has its last reply until it has seen the end, or for a short time: what is
+    /// there unread when a socket is closed resets the connection, and may overtake the reply.
+    fn linger(&mut self, id: usize) -> io::Result<bool> {
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(false) };
+        if client.lingers || client.ended || self.farewell.timeout().is_some() {
+            return Ok(false);
+        }
+        client.sock.shutdown(Shutdown::Write)?;
+        client.lingers = true;
+        let idle = Idle::new(&self.registrar, LINGER)?;
+        self.timers.insert(idle.get_id(), id);
+        if let Some(idle) = client.idle.replace(idle) {
+            self.timers.remove(&idle.get_id());
+        }
+        self.unfinished.push(id);
+        Ok(true)
     }
 
     fn remove(&mut self, id: usize) {
@@ -260,6 +279,9 @@ impl Network {
 impl Client {
     /// Goes as far as it can without waiting, but not further than one batch.
     fn turn(&mut self, id: usize, hands: &Hands, poller: &Sender<Reply>) -> io::Result<Next> {
+        if self.lingers {
+            return self.throw_away();
+        }
         if let Some(error) = self.refused.filter(|_| !self.busy) {
             if !self.leaves {
                 resp::error(&mut self.output, &format!("ERR {error}"));
@@ -314,6 +336,15 @@ impl Client {
             self.input = BytesMut::new();
         }
         Ok(if self.readable || !all { Next::Again } else { Next::Wait })
+    }
+
+    fn throw_away(&mut self) -> io::Result<Next> {
+        self.input.clear();
+        match fill(&mut self.sock, &mut self.input, INPUT_MAX)? {
+            Filled::More => Ok(Next::Again),
+            Filled::Drained => Ok(Next::Wait),
+            Filled::Ended => Ok(Next::Remove),
+        }
     }
 
     /// Whether its time is over; to be asked when its timer was told.

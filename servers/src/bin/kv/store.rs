@@ -1,30 +1,46 @@
-//! What is on disk: a thread that writes the keys which changed, many in one transaction.
+//! What is on disk: a thread that writes what has changed, all of it in one transaction.
 //!
-//! Under `--sync always` replies wait here until what they acknowledge is on disk. Whoever comes while
-//! a transaction is written joins the next one, so many clients share one fsync(2).
+//! Replies wait at the [`Desk`] until what they tell of is on disk: all of them under `--sync always`,
+//! and under `--sync interval` those of clients that change more than the disk can take. Whoever comes
+//! while a transaction is written waits for the next one, so many clients share one fsync(2).
+//!
+//! A store that cannot be written is tried again each second. Meanwhile the engine refuses whatever
+//! would change something, and replies that waited become errors: what they tell of is in memory, and
+//! may be lost.
+//!
+//! A value is written whole, a list of a million items as well when one is pushed. What changes a large
+//! collection often wants another store.
 
-use crate::{engine::Engine, network::Reply};
+use crate::{
+    engine::{Batch, Engine},
+    network::Reply,
+};
 use amy::Sender;
-use amy_servers::data::Entry;
+use amy_servers::{data::Entry, resp};
 use bytes::Bytes;
 use redb::{Database, ReadableTable, TableDefinition};
 use std::{
-    collections::HashSet,
     error::Error,
-    fs,
-    path::Path,
-    process,
+    fs, mem,
+    path::{Path, PathBuf},
     sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     time::{Duration, Instant},
 };
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
 
-/// How many waiting changes one transaction takes.
-const CHANGES_AT_ONCE: usize = 4096;
+/// How long what is acknowledged at once may take to be on disk.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// When to try again after the store could not be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a client is told whose commands were carried out when the store could not be written.
+const FAILED: &str = "MISCONF the store cannot be written now; what was changed may be lost";
 
 /// When a write is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,21 +51,81 @@ pub(crate) enum Sync {
     Interval,
 }
 
-/// Keys that changed, and the reply that has to wait for them.
-pub(crate) struct Change {
-    pub(crate) keys: Vec<Bytes>,
-    pub(crate) reply: Option<(Sender<Reply>, Reply)>,
+/// A reply that has to wait for a batch to be on disk.
+pub(crate) struct Held {
+    pub(crate) batch: u64,
+    /// To how many commands it is the reply.
+    pub(crate) commands: usize,
+    pub(crate) poller: Sender<Reply>,
+    pub(crate) reply: Reply,
+}
+
+/// Where replies wait for the store, and where it learns that there is something to write. When the
+/// last one is dropped, the store writes what is left and ends.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    waiting: Arc<Mutex<Waiting>>,
+    wake: SyncSender<()>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// The last batch that is on disk.
+    saved: u64,
+    failed: bool,
+    held: Vec<Held>,
 }
 
 pub(crate) struct Store {
-    database: Database,
+    path: PathBuf,
+    /// One that has failed is closed, and opened again for the next try.
+    database: Option<Database>,
+    waiting: Arc<Mutex<Waiting>>,
+    wakes: Receiver<()>,
+}
+
+impl Desk {
+    /// There is something to write.
+    pub(crate) fn wake(&self) {
+        // If it has not seen the last time yet, it will see this with it.
+        let _ = self.wake.try_send(());
+    }
+
+    /// Takes a reply and sends it on when its time has come; gives it back if that is now.
+    pub(crate) fn hold(&self, mut held: Held) -> Option<Reply> {
+        let mut waiting = lock(&self.waiting);
+        if held.batch <= waiting.saved {
+            return Some(held.reply);
+        }
+        if waiting.failed {
+            held.fail();
+            return Some(held.reply);
+        }
+        waiting.held.push(held);
+        drop(waiting);
+        self.wake();
+        None
+    }
+}
+
+impl Held {
+    fn fail(&mut self) {
+        self.reply.bytes.clear();
+        (0..self.commands).for_each(|_| resp::error(&mut self.reply.bytes, FAILED));
+    }
+
+    fn send(self) {
+        // A poller that has ended has no client left.
+        let _ = self.poller.send(self.reply);
+    }
 }
 
 impl Store {
     /// Opens the store in `directory`, or makes one, and puts what it holds into `engine`.
-    pub(crate) fn open(directory: &Path, engine: &Engine) -> Result<Store, Box<dyn Error>> {
+    pub(crate) fn open(directory: &Path, engine: &Engine) -> Result<(Store, Desk), Box<dyn Error>> {
         fs::create_dir_all(directory)?;
-        let database = Database::create(directory.join("kv.redb"))?;
+        let path = directory.join("kv.redb");
+        let database = Database::create(&path)?;
         let writing = database.begin_write()?;
         for pair in writing.open_table(TABLE)?.range::<&[u8]>(..)? {
             let (key, entry) = pair?;
@@ -57,86 +133,119 @@ impl Store {
             engine.load(Bytes::copy_from_slice(key.value()), entry);
         }
         writing.commit()?; // which makes the table, if there was none
-        Ok(Store { database })
+        let waiting = Arc::<Mutex<Waiting>>::default();
+        // One is enough: the store looks at everything when it wakes.
+        let (wake, wakes) = sync_channel(1);
+        let desk = Desk { waiting: Arc::clone(&waiting), wake };
+        Ok((Store { path, database: Some(database), waiting, wakes }, desk))
     }
 
     /// Writes what changes until nobody is left who could change anything.
     ///
-    /// If the store fails, the process ends: whatever was acknowledged is on disk, and nothing more
-    /// will be acknowledged.
-    pub(crate) fn run(&self, engine: &Arc<Engine>, changes: &Receiver<Change>, sync: Sync) {
-        let ended = match sync {
-            Sync::Always => self.write_always(engine, changes),
-            Sync::Interval => self.write_each_second(engine, changes),
-        };
-        if let Err(error) = ended {
-            eprintln!("kv: the store failed: {error}");
-            process::exit(1);
-        }
-    }
-
-    fn write_always(
-        &self,
-        engine: &Engine,
-        changes: &Receiver<Change>,
-    ) -> Result<(), Box<dyn Error>> {
-        while let Ok(first) = changes.recv() {
-            let more = changes.try_iter().take(CHANGES_AT_ONCE - 1);
-            let (mut keys, mut replies) = (HashSet::new(), Vec::new());
-            for change in std::iter::once(first).chain(more) {
-                keys.extend(change.keys);
-                replies.extend(change.reply);
-            }
-            self.write(engine, &keys)?;
-            for (poller, reply) in replies {
-                // A poller that has ended has no client left.
-                let _ = poller.send(reply);
-            }
-        }
-        Ok(())
-    }
-
-    fn write_each_second(
-        &self,
-        engine: &Engine,
-        changes: &Receiver<Change>,
-    ) -> Result<(), Box<dyn Error>> {
+    /// # Errors
+    ///
+    /// If what is left then cannot be written.
+    pub(crate) fn run(mut self, engine: &Engine, sync: Sync) -> Result<(), String> {
         loop {
-            let Ok(first) = changes.recv() else { return Ok(()) };
-            let mut keys: HashSet<_> = first.keys.into_iter().collect();
-            let end = Instant::now() + Duration::from_secs(1);
-            let over = loop {
-                match changes.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                    Ok(change) => keys.extend(change.keys),
-                    Err(RecvTimeoutError::Timeout) => break false,
-                    Err(RecvTimeoutError::Disconnected) => break true,
-                }
-            };
-            self.write(engine, &keys)?;
-            if over {
+            if !engine.is_unsaved() && self.wakes.recv().is_err() {
                 return Ok(());
             }
-        }
-    }
-
-    /// Writes what the keys stand for now, which is what they were changed to or something newer.
-    fn write(&self, engine: &Engine, keys: &HashSet<Bytes>) -> Result<(), Box<dyn Error>> {
-        let writing = self.database.begin_write()?;
-        {
-            let mut table = writing.open_table(TABLE)?;
-            for key in keys {
-                match engine.entry(key) {
-                    Some(entry) => {
-                        let entry = postcard::to_stdvec(&entry).expect("memory is all it needs");
-                        table.insert(&key[..], &entry[..])?;
-                    }
-                    None => {
-                        table.remove(&key[..])?;
+            if sync == Sync::Interval {
+                self.pause(INTERVAL, || engine.is_full());
+            }
+            let batch = engine.batch();
+            match self.write(&batch) {
+                Ok(()) => {
+                    engine.saved(&batch);
+                    self.succeeded(engine, &batch);
+                }
+                Err(error) => {
+                    self.failed(engine, &*error);
+                    if !self.pause(RETRY, || false) {
+                        let keys = batch.entries.len();
+                        return Err(format!(
+                            "what changed last is not in the store, {keys} keys: {error}"
+                        ));
                     }
                 }
             }
         }
-        writing.commit()?;
+    }
+
+    /// Lets so much time pass, or less if there is no need to wait any more. Returns whether there still
+    /// is somebody who could change anything.
+    fn pause(&self, time: Duration, is_over: impl Fn() -> bool) -> bool {
+        let end = Instant::now() + time;
+        while !is_over() {
+            match self.wakes.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    fn succeeded(&self, engine: &Engine, batch: &Batch) {
+        let mut waiting = lock(&self.waiting);
+        waiting.saved = batch.number;
+        if mem::take(&mut waiting.failed) {
+            engine.refuses.store(false, Ordering::SeqCst);
+            eprintln!("kv: the store can be written again");
+        }
+        let (ready, held) =
+            mem::take(&mut waiting.held).into_iter().partition(|held| held.batch <= batch.number);
+        waiting.held = held;
+        drop(waiting);
+        ready.into_iter().for_each(|held: Held| held.send());
+    }
+
+    fn failed(&self, engine: &Engine, error: &dyn Error) {
+        engine.refuses.store(true, Ordering::SeqCst);
+        let mut waiting = lock(&self.waiting);
+        if !mem::replace(&mut waiting.failed, true) {
+            eprintln!("kv: the store cannot be written, and writes are refused: {error}");
+        }
+        let held = mem::take(&mut waiting.held);
+        drop(waiting);
+        for mut held in held {
+            held.fail();
+            held.send();
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), Box<dyn Error>> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => Database::create(&self.path)?,
+        };
+        put(&database, batch)?;
+        self.database = Some(database);
         Ok(())
     }
+}
+
+fn put(database: &Database, batch: &Batch) -> Result<(), Box<dyn Error>> {
+    let writing = database.begin_write()?;
+    {
+        let mut table = writing.open_table(TABLE)?;
+        for (key, entry) in &batch.entries {
+            match entry {
+                Some(entry) => {
+                    let entry = postcard::to_stdvec(entry).expect("memory is all it needs");
+                    table.insert(&key[..], &entry[..])?;
+                }
+                None => {
+                    table.remove(&key[..])?;
+                }
+            }
+        }
+    }
+    writing.commit()?;
+    Ok(())
+}
+
+/// Nothing that can fail half-way runs under this lock.
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

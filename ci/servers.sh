@@ -4,18 +4,12 @@
 #   ci/servers.sh [SECONDS]      how long each soak takes (60)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=ci/install.bash
+. ci/install.bash
 
 export AMY_SOAK_SECONDS=${1:-60}
 
-missing=()
-for pair in redis-cli:redis-tools redis-benchmark:redis-tools wrk:wrk curl:curl openssl:openssl \
-    chromium:chromium; do
-    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
-fi
+install redis-cli:redis-tools redis-benchmark:redis-tools wrk:wrk curl:curl openssl:openssl chromium:chromium
 
 cargo clippy --locked --package amy-servers --all-targets -- -D warnings
 ulimit -n "$(ulimit -Hn)"

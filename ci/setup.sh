@@ -1,17 +1,12 @@
 #!/usr/bin/env bash
 # What the other jobs need beside a Rust toolchain, for a machine that is new.
 set -euo pipefail
+# shellcheck source=ci/install.bash
+. "$(dirname "$0")/install.bash"
 
 for part in rustfmt clippy; do
     cargo "${part#rust}" --version >/dev/null || { echo "setup: the toolchain lacks $part"; exit 1; }
 done
 
-missing=()
-for pair in strace:strace valgrind:valgrind; do
-    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
-fi
+install strace:strace valgrind:valgrind
 echo "setup: $(cargo --version), $(uname -sr)"

@@ -158,6 +158,12 @@ mod tests {
     }
 
     #[test]
+    fn an_id_leaves_three_bits_of_64_to_a_backend() {
+        assert!(LAST as u64 <= u64::MAX >> 3);
+        assert!(LAST as u64 >= u64::from(u32::MAX));
+    }
+
+    #[test]
     fn keys_that_are_not_ids_are_told_apart_too() {
         let hash = |bytes: &[u8]| {
             let mut hasher = IdHasher::default();

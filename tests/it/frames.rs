@@ -523,6 +523,33 @@ fn frames_may_be_collected_and_are_text_when_the_peer_sent_text() {
 }
 
 #[test]
+fn an_iterator_knows_how_many_frames_there_may_be() {
+    let bytes = stream(&[b"one", b"", b"three", b""]);
+    for taken in 0..=4 {
+        let left = 4 - taken;
+        // A header is as little as one can be.
+        let likely = left..=bytes.len() / 4;
+        let reader = || {
+            let mut reader = FrameReader::new(16);
+            reader.read(&mut Source::new([Give::Bytes(bytes.clone())])).unwrap();
+            assert_eq!(reader.iter_mut().take(taken).count(), taken);
+            reader
+        };
+        let mut here = reader();
+        let (least, most) = here.iter_mut().size_hint();
+        assert!(least <= left && likely.contains(&most.unwrap()), "{least} {most:?}");
+        assert_eq!(here.iter_mut().count(), left);
+        assert_eq!(here.iter_mut().size_hint(), (0, Some(0)));
+
+        let owned = reader().take_frames();
+        let (least, most) = owned.size_hint();
+        assert!(least <= left && likely.contains(&most.unwrap()), "{least} {most:?}");
+        assert_eq!(least > 0, left > 0, "all that it holds are frames");
+        assert_eq!(owned.count(), left);
+    }
+}
+
+#[test]
 fn owned_frames_outlive_the_reader_and_leave_the_rest() {
     let big = vec![9; 100_000];
     let mut bytes = stream(&[b"one", &big, b"", b"two"]);

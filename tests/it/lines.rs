@@ -4,7 +4,11 @@
 use crate::scripted::{Give, Source, pieces};
 use amy::{FrameError, LineError, LineReader};
 use proptest::{prelude::*, test_runner::RngSeed};
-use std::io::{self, ErrorKind};
+use std::{
+    error::Error,
+    io::{self, ErrorKind},
+    str,
+};
 
 /// A line, or nothing where it is too long.
 type Line = Option<Vec<u8>>;
@@ -205,6 +209,9 @@ fn a_line_that_is_not_text_comes_back_in_its_error() {
     let error = lines.next().unwrap().unwrap_err();
     assert_eq!(error.to_string().split(':').next(), Some("line of 2 bytes is not text"));
     assert!(!format!("{error:?}").contains("255"));
+    let source = error.source().and_then(|source| source.downcast_ref::<str::Utf8Error>());
+    assert_eq!(source.map(|source| source.valid_up_to()), Some(1));
+    assert!(LineError::TooLong { limit: 1 }.source().is_none());
     match &error {
         LineError::NotUtf8 { line, error } => {
             assert_eq!((line.as_slice(), error.valid_up_to()), (b"b\xff".as_slice(), 1));
@@ -254,6 +261,42 @@ fn the_end_comes_after_the_last_line_without_asking_the_source() {
         assert!(is_closed(&reader.read(&mut source).unwrap_err()));
     }
     assert_eq!(source.calls, calls);
+}
+
+#[test]
+fn a_short_read_counts_as_drained_if_so_asked() {
+    let mut source = Source::new([Give::Bytes(b"one\ntwo\nth".to_vec())]);
+    let mut reader = LineReader::new(16);
+    assert_eq!(reader.read_until_short(&mut source).unwrap(), 10);
+    assert_eq!((source.calls, reader.has_more(), reader.is_finished()), (1, false, false));
+    assert_eq!(take(&mut reader, 9), [Some(b"one".to_vec()), Some(b"two".to_vec())]);
+
+    let mut source = Source::ending(&b"e\n".repeat(100_000));
+    let mut lines = 0;
+    let error = loop {
+        match reader.read_until_short(&mut source) {
+            Ok(_) => lines += take(&mut reader, usize::MAX).len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(is_closed(&error) && reader.is_finished());
+    assert_eq!(lines, 100_000);
+}
+
+#[test]
+fn an_iterator_knows_how_many_lines_there_may_be() {
+    let bytes = b"one\n\ntwo\r\n\n";
+    for taken in 0..=4 {
+        let mut reader = LineReader::new(16);
+        reader.read(&mut Source::new([Give::Bytes(bytes.to_vec())])).unwrap();
+        assert_eq!(take(&mut reader, taken).len(), taken);
+        let (least, most) = reader.iter_mut().size_hint();
+        assert_eq!(reader.iter_bytes_mut().size_hint(), (least, most));
+        let left = take(&mut reader, usize::MAX).len();
+        // No more than one for each byte: each has an end.
+        assert!(least <= left && (left..=bytes.len()).contains(&most.unwrap()), "{least} {most:?}");
+        assert_eq!(reader.iter_mut().size_hint(), (0, Some(0)));
+    }
 }
 
 #[test]

@@ -8,8 +8,9 @@ use crate::{
 use amy::Timer;
 use amy_servers::{Filled, LINGER, Next, Place, drain, fill};
 use bytes::{Buf, BytesMut};
+use rustix::net::{SendFlags, send};
 use std::{
-    io,
+    io::{self, Write},
     net::{Shutdown, TcpStream},
     time::{Duration, Instant},
 };
@@ -38,6 +39,20 @@ pub(crate) struct Conn {
     ended: bool,
     /// No further request is answered.
     closes: bool,
+}
+
+/// The socket, for what a file follows. The kernel puts both into the same segments (send(2), MSG_MORE),
+/// where a head alone would wake the client for itself.
+struct BeforeFile<'a>(&'a TcpStream);
+
+impl Write for BeforeFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(self.0, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 enum State {
@@ -147,7 +162,11 @@ impl Conn {
     /// Sends what there is. Returns whether all of it has left.
     fn send(&mut self, left: &mut usize, server: &Server) -> io::Result<bool> {
         let before = self.output.len();
-        let mut sent = drain(&mut self.sock, &mut self.output)?;
+        let mut sent = if self.sending.is_some() {
+            drain(&mut BeforeFile(&self.sock), &mut self.output)?
+        } else {
+            drain(&mut self.sock, &mut self.output)?
+        };
         let mut moved = before > self.output.len();
         while let (true, Some(sending)) = (sent, &mut self.sending) {
             if *left == 0 {

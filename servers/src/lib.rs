@@ -3,7 +3,7 @@
 //! It is no framework: a server owns its threads, its pollers and its connections, and takes from here
 //! what every server needs and none wants to get wrong.
 //!
-//! - [`run`], [`within`]: arguments, and one line for each bad one.
+//! - [`run`], [`within`], [`log`]: arguments, one line for each bad one, and for what happens later.
 //! - [`Stop`]: Ctrl-C and SIGTERM as something to wait for.
 //! - [`Acceptor`], [`Place`]: a limit on connections, and the listener's edge that is never forgotten.
 //! - [`Idle`]: the end of those who say nothing.
@@ -21,7 +21,7 @@ mod stop;
 mod turns;
 
 pub use accept::{Accepted, Acceptor, Place, accept, listen, raise_descriptor_limit};
-pub use args::{run, within};
+pub use args::{log, run, within};
 pub use idle::Idle;
 pub use io::{Filled, drain, fill};
 pub use stop::Stop;

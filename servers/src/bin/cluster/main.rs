@@ -25,7 +25,7 @@ mod store;
 mod transport;
 
 use amy::Poller;
-use amy_servers::{Acceptor, Stop, raise_descriptor_limit, run, within};
+use amy_servers::{Acceptor, Stop, log, raise_descriptor_limit, run, within};
 use lexopt::{Arg, Parser, ValueExt};
 use std::{
     collections::BTreeMap,
@@ -239,7 +239,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
 /// A node without one of its threads is worse than none: the others go on without it.
 fn or_exit<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
-        eprintln!("cluster: {error}");
+        log(format_args!("cluster: {error}"));
         std::process::exit(1);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     transport::{FRAME_MAX, FromPeers},
 };
 use amy::{Poller, Receiver, Sender, Timer};
-use amy_servers::{data, data::Data, resp};
+use amy_servers::{data, data::Data, log, resp};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft::{
     Config, RawNode, SnapshotStatus, StateRole,
@@ -339,7 +339,10 @@ impl Node {
             let mut data = self.clock.to_be_bytes().to_vec();
             data.extend(self.data.snapshot());
             if data.len() > FRAME_MAX as usize {
-                eprintln!("cluster: a snapshot of {} bytes is more than a peer takes", data.len());
+                log(format_args!(
+                    "cluster: a snapshot of {} bytes is more than a peer takes",
+                    data.len()
+                ));
             }
             let hard_state = self.raft.raft.hard_state();
             self.raft.raft.raft_log.store.compact(applied, data, &hard_state)?;

@@ -16,7 +16,7 @@ use crate::{
     network::Reply,
 };
 use amy::Sender;
-use amy_servers::{data::Entry, resp};
+use amy_servers::{data::Entry, log, resp};
 use bytes::Bytes;
 use redb::{Database, ReadableTable, TableDefinition};
 use std::{
@@ -191,7 +191,7 @@ impl Store {
         waiting.saved = batch.number;
         if mem::take(&mut waiting.failed) {
             engine.refuses.store(false, Ordering::SeqCst);
-            eprintln!("kv: the store can be written again");
+            log(format_args!("kv: the store can be written again"));
         }
         let (ready, held) =
             mem::take(&mut waiting.held).into_iter().partition(|held| held.batch <= batch.number);
@@ -204,7 +204,7 @@ impl Store {
         engine.refuses.store(true, Ordering::SeqCst);
         let mut waiting = lock(&self.waiting);
         if !mem::replace(&mut waiting.failed, true) {
-            eprintln!("kv: the store cannot be written, and writes are refused: {error}");
+            log(format_args!("kv: the store cannot be written, and writes are refused: {error}"));
         }
         let held = mem::take(&mut waiting.held);
         drop(waiting);

@@ -1,6 +1,7 @@
 //! Who is connected to next, and the checks that say who is up. Shared by all threads, without a lock.
 
 use amy::{Event, IdMap, Poller, Receiver, Registrar, Timer};
+use amy_servers::log;
 use socket2::{Domain, Socket, Type};
 use std::{
     io,
@@ -239,8 +240,8 @@ impl Checker {
     fn say(&self, index: usize, outcome: io::Result<()>) {
         let address = self.backends.address(index);
         match outcome {
-            Ok(()) => eprintln!("proxy: {address} is up"),
-            Err(error) => eprintln!("proxy: {address} is down: {error}"),
+            Ok(()) => log(format_args!("proxy: {address} is up")),
+            Err(error) => log(format_args!("proxy: {address} is down: {error}")),
         }
     }
 }

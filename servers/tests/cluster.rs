@@ -3,7 +3,8 @@
 mod common;
 
 use common::{
-    Dir, LONG, Server, client, half_close, idle_crowd, never_read, refusal, reset, trickle, until,
+    Dir, LONG, Server, client, crowd_size, half_close, idle_crowd, never_read, refusal, reset,
+    soak_time, trickle, until,
 };
 use std::{
     collections::HashMap,
@@ -368,14 +369,10 @@ fn those_who_break_the_rules_harm_themselves_alone() {
 
 #[test]
 fn a_crowd_that_says_nothing_is_in_nobodys_way() {
-    amy_servers::raise_descriptor_limit();
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    // As many as this process may have, too.
-    let count = limit.map_or(9_900, |limit| limit.saturating_sub(100).min(9_900));
     let cluster = alone("crowd");
     let server = cluster.node(0);
     let descriptors = server.descriptors();
-    let crowd = idle_crowd(server, usize::try_from(count).unwrap());
+    let crowd = idle_crowd(server, crowd_size(100, 1).min(9_900));
     server.until("all are accepted", |server| server.descriptors() >= descriptors + crowd.len());
     assert_eq!(ask(server, &["SET", "key", "value"]), "OK");
     assert_eq!(ask(server, &["GET", "key"]), "value");
@@ -420,7 +417,6 @@ fn clients_are_served_in_the_end_when_descriptors_are_short() {
 
 #[test]
 fn a_soak_leaves_descriptors_and_memory_where_they_were() {
-    let seconds = env::var("AMY_SOAK_SECONDS").map_or(5, |seconds| seconds.parse().unwrap());
     let mut cluster = Cluster::start("soak", 3);
     for node in 0..3 {
         cluster.restart_with(node, &["--snapshot-bytes", "65536"]);
@@ -438,8 +434,8 @@ fn a_soak_leaves_descriptors_and_memory_where_they_were() {
     round();
     let descriptors: Vec<_> = cluster.up().map(|node| cluster.node(node).descriptors()).collect();
     let memory: Vec<_> = cluster.up().map(|node| cluster.node(node).memory()).collect();
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(seconds) {
+    let (start, time) = (Instant::now(), soak_time(5));
+    while start.elapsed() < time {
         round();
     }
     cluster.until_equal();

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{
-    Dir, LONG, Server, client, half_close, idle_crowd, never_read, refusal, reset, trickle, until,
+    Dir, LONG, Server, client, crowd_size, half_close, idle_crowd, never_read, refusal, reset,
+    soak_time, trickle, until,
 };
 use std::{
     fs,
@@ -542,10 +543,7 @@ fn few_descriptors_serve_many_clients() {
 #[test]
 fn a_crowd_of_idle_clients_is_in_nobodys_way() {
     // Both ends of a client and of a backend are in this process.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    amy_servers::raise_descriptor_limit();
-    let crowd = 10_000.min(limit.saturating_sub(400) / 2);
+    let crowd = crowd_size(400, 2);
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     // std's queue of 128 is overrun by a crowd, and who is dropped tries again after a second.
@@ -618,7 +616,6 @@ fn redis_benchmark_does_not_notice_it_before_a_key_value_server() {
 
 #[test]
 fn a_soak_leaves_everything_as_it_was() {
-    let seconds = std::env::var("AMY_SOAK_SECONDS").map_or(3, |text| text.parse().unwrap());
     let (gone, good) = (nobody(), Backend::start(echo));
     let server = proxy(&[good.address, gone], &["--threads", "2", "--check", "50"]);
     let round = &|seed: u64| {
@@ -658,7 +655,7 @@ fn a_soak_leaves_everything_as_it_was() {
     };
     run(Duration::from_secs(1));
     let (descriptors, memory) = (server.descriptors(), server.memory());
-    run(Duration::from_secs(seconds));
+    run(soak_time(3));
     // A check is under way now and then, for each backend.
     server.until("no descriptor is left", |server| server.descriptors() <= descriptors + 2);
     assert!(server.memory() < memory + 8192, "{} KiB, {memory} before", server.memory());

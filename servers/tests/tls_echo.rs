@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Dir, Server, idle_crowd, refusal, reset, trickle, until};
+use common::{Dir, Server, crowd_size, idle_crowd, refusal, reset, soak_time, trickle, until};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -407,12 +407,9 @@ fn few_descriptors_serve_many_clients() {
 
 #[test]
 fn a_crowd_of_idle_clients_is_in_nobodys_way() {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    amy_servers::raise_descriptor_limit();
     let tls = Tls::start("tls-idle-crowd", &["--connections", "20000"]);
     let few = tls.server.descriptors();
-    let crowd = idle_crowd(&tls.server, 10_000.min(limit.saturating_sub(200)));
+    let crowd = idle_crowd(&tls.server, crowd_size(200, 1));
     exchange(&mut tls.client(), b"hello");
     for _ in 0..10 {
         reset(&tls.server, &tls.hello());
@@ -435,7 +432,6 @@ fn a_signal_ends_it_and_says_so_to_the_clients() {
 
 #[test]
 fn a_soak_leaves_everything_as_it_was() {
-    let seconds = std::env::var("AMY_SOAK_SECONDS").map_or(3, |text| text.parse().unwrap());
     let tls = Tls::start("tls-soak", &["--threads", "2", "--workers", "2"]);
     let hello = tls.hello();
     let few = tls.server.descriptors();
@@ -470,7 +466,7 @@ fn a_soak_leaves_everything_as_it_was() {
     };
     run(Duration::from_secs(1));
     let memory = tls.server.memory();
-    run(Duration::from_secs(seconds));
+    run(soak_time(3));
     let after = tls.server.memory();
     assert!(after < memory + 8192, "{after} KiB, {memory} before");
     assert_eq!(tls.server.stop().code(), Some(0));

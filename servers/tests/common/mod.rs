@@ -3,10 +3,10 @@
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -25,9 +25,17 @@ pub struct Server {
 impl Server {
     /// Starts `program` (the path that `CARGO_BIN_EXE_…` holds) with these arguments.
     pub fn start(program: &str, args: &[&str]) -> Server {
-        // With the signal ignored, a file that may not grow fails the write (setrlimit(2), EFBIG).
+        Server::spawn(Command::new(program).args(args))
+    }
+
+    /// Starts it with what it says on stderr in a file, and such that a file which may not grow fails
+    /// the write (setrlimit(2), RLIMIT_FSIZE: EFBIG, as the signal is ignored).
+    pub fn start_with_log(program: &str, args: &[&str], log: &Path) -> Server {
         let script = "trap '' XFSZ; exec \"$0\" \"$@\"";
-        Server::spawn(Command::new("sh").args(["-c", script, program]).args(args))
+        let mut command = Command::new("sh");
+        Server::spawn(
+            command.args(["-c", script, program]).args(args).stderr(File::create(log).unwrap()),
+        )
     }
 
     /// Lets no file grow beyond so many bytes, as on a full disk; `None` lifts it.
@@ -165,6 +173,51 @@ pub fn refusal(program: &str, args: &[&str]) -> String {
 /// Opens `count` connections that say nothing.
 pub fn idle_crowd(server: &Server, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| server.connect()).collect()
+}
+
+/// How many connections a crowd has: 10,000, or what this process and the servers that it starts can
+/// have with `each` descriptors for one, when `kept` of them serve something else.
+pub fn crowd_size(kept: usize, each: usize) -> usize {
+    amy_servers::raise_descriptor_limit();
+    let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
+    most.map_or(10_000, |most| (most.saturating_sub(kept) / each).min(10_000))
+}
+
+/// A crowd that says nothing costs little, is in nobody's way and leaves nothing. `others` checks that
+/// the server serves others meanwhile.
+pub fn quiet_crowd(server: &Server, others: impl Fn()) {
+    let (descriptors, memory, count) = (server.descriptors(), server.memory(), crowd_size(100, 1));
+    let crowd = idle_crowd(server, count);
+    server.until("all are accepted", |server| server.descriptors() >= descriptors + count);
+    others();
+    let each = (server.memory() - memory) * 1024 / count;
+    assert!(each < 4096, "{each} bytes each");
+    drop(crowd);
+    server.until("all have left", |server| server.descriptors() == descriptors);
+}
+
+/// How long a soak takes: `seconds`, unless AMY_SOAK_SECONDS says otherwise.
+pub fn soak_time(seconds: u64) -> Duration {
+    let wanted = std::env::var("AMY_SOAK_SECONDS");
+    Duration::from_secs(wanted.map_or(seconds, |text| text.parse().unwrap()))
+}
+
+/// Does `round` again and again, after `warm` times at which memory may still grow, and checks that the
+/// server has then no more descriptors and memory than before, and ends well.
+pub fn soak(server: Server, warm: usize, round: impl Fn(&Server)) {
+    let idle = server.descriptors();
+    let settle = || server.until("all have left", |server| server.descriptors() <= idle);
+    (0..warm).for_each(|_| round(&server));
+    settle();
+    let memory = server.memory();
+    let (start, time) = (Instant::now(), soak_time(3));
+    while start.elapsed() < time {
+        round(&server);
+    }
+    settle();
+    let after = server.memory();
+    assert!(after < memory + memory / 4 + 4096, "{after} KiB, {memory} before");
+    assert!(server.stop().success());
 }
 
 /// Sends `bytes` one by one, each as a packet of its own.

@@ -228,16 +228,16 @@ fn a_reader_that_was_not_asked_again_holds_no_more_than_came_last() {
 fn a_reader_that_has_nothing_more_holds_nothing() {
     let bytes = stream(100, 2);
     let mut readers: Vec<FrameReader> =
-        std::iter::repeat_with(|| FrameReader::new(1000)).take(1000).collect();
-    let mut serve_all = || {
-        for reader in &mut readers {
+        std::iter::repeat_with(|| FrameReader::new(1000)).take(1001).collect();
+    let serve = |readers: &mut [FrameReader]| {
+        for reader in readers {
             reader.read(&mut Source::new(&bytes)).unwrap();
             assert_eq!(reader.iter_mut().count(), 2);
             assert!(!reader.has_more());
         }
     };
-    serve_all(); // so that this thread's spare buffers are there
-    let ((), counts) = measure(serve_all);
+    serve(&mut readers[..1]); // so that this thread's spare buffers are there
+    let ((), counts) = measure(|| serve(&mut readers[1..]));
     assert_eq!((counts.held, counts.allocations), (0, 0), "{counts:?}");
 }
 

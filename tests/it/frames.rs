@@ -707,6 +707,23 @@ fn what_an_empty_queue_would_refuse_is_too_long_and_not_full() {
 }
 
 #[test]
+fn a_queue_takes_what_just_fits_and_nothing_more() {
+    for length in [0, 1, 100, 20_000] {
+        let frame = vec![7; length];
+        let mut writer = FrameWriter::new().with_queue_limit(4 + length);
+        let refused = writer.push(vec![7; length + 1]).unwrap_err();
+        assert_eq!(refused.reason(), Refusal::TooLong { length: length + 1, limit: length });
+        writer.push(frame.clone()).unwrap();
+        let refused = writer.push("").unwrap_err();
+        let (queued, limit) = (4 + length, 4 + length);
+        assert_eq!(refused.reason(), Refusal::Full { length: 0, queued, limit });
+        let mut sink = Sink::default();
+        assert!(writer.flush(&mut sink).unwrap());
+        assert_eq!(sink.taken, stream(&[&frame]));
+    }
+}
+
+#[test]
 fn a_refused_frame_is_the_last_word_also_before_an_error_of_the_source() {
     let mut bytes = stream(&[b"a"]);
     bytes.extend_from_slice(&[0, 0, 0, 5]);

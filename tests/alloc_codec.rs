@@ -114,6 +114,21 @@ impl Write for Blocked {
     }
 }
 
+/// Takes so many bytes, and blocks then.
+struct Takes(usize);
+
+impl Write for Takes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(self.0);
+        self.0 -= n;
+        if n == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(n) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn stream(length: usize, frames: usize) -> Vec<u8> {
     let mut frame = u32::try_from(length).unwrap().to_be_bytes().to_vec();
     frame.resize(4 + length, 7);
@@ -263,6 +278,43 @@ fn reading_allocates_nothing_once_warm() {
 }
 
 #[test]
+fn a_frame_of_a_mebibyte_finds_its_place_again() {
+    let length = 1 << 20;
+    let bytes = stream(length, 20);
+    let mut source = Source::blocking(&bytes, 4 + length);
+    let mut reader = FrameReader::new(1 << 20);
+    let mut serve = |most: usize| {
+        let mut frames = 0;
+        while frames < most {
+            reader.read(&mut source).unwrap();
+            frames += reader.iter_mut().count();
+        }
+    };
+    serve(2);
+    let ((), counts) = measure(|| serve(18));
+    assert_eq!(counts.allocations, 0);
+}
+
+#[test]
+fn a_long_frame_moves_a_few_times_as_it_comes() {
+    warm_up();
+    let bytes = stream(8 << 20, 1);
+    let mut source = Source::new(&bytes);
+    let mut reader = FrameReader::new(8 << 20);
+    let (n, counts) = measure(|| {
+        let mut n = 0;
+        while n == 0 {
+            reader.read(&mut source).unwrap();
+            n = reader.iter_mut().count();
+        }
+        n
+    });
+    assert_eq!(n, 1);
+    // Each place is twice as large as the one before.
+    assert!(counts.allocations <= 10, "{counts:?}");
+}
+
+#[test]
 fn lines_allocate_nothing_once_warm() {
     let bytes = b"a line of some length\r\n".repeat(10_000);
     let mut source = Source::blocking(&bytes, 700);
@@ -388,4 +440,18 @@ fn an_idle_writer_holds_nothing_and_a_blocked_one_what_waits() {
         }
     });
     assert!(counts.held <= -1000 * 104, "{counts:?}");
+}
+
+#[test]
+fn a_writer_that_got_most_of_it_out_holds_what_is_left() {
+    let mut writers: Vec<FrameWriter> = std::iter::repeat_with(FrameWriter::new).take(20).collect();
+    let ((), counts) = measure(|| {
+        for writer in &mut writers {
+            (0..1000).for_each(|_| writer.push([7; 100]).unwrap());
+            assert!(!writer.flush(&mut Takes(999 * 104)).unwrap());
+            assert_eq!(writer.queued_bytes(), 104);
+        }
+    });
+    // What they do not need is this thread's spare buffer.
+    assert!(counts.held <= 2 * 104_000 + 20 * 256, "{counts:?}");
 }

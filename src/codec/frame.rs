@@ -839,6 +839,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_but_the_address_space_limits_a_frame_to_less_than_its_header_can_say() {
+        let longest = u64::from(LONGEST);
+        assert!(longest == u64::from(u32::MAX) || usize::BITS == 32);
+        assert!(longest + HEADER as u64 <= isize::MAX as u64);
+    }
+
+    #[test]
     fn a_length_that_does_not_fit_into_its_header_is_refused() {
         let writer = FrameWriter::new().with_queue_limit(usize::MAX);
         let limit = (usize::MAX - HEADER).min(u32::MAX as usize);

@@ -45,3 +45,18 @@ impl AsFd for Wake {
         self.counter.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_counter_does_not_hold_a_wake_up() {
+        let wake = Wake::new().unwrap();
+        io::write(&wake.counter, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        wake.wake().unwrap();
+        let mut count = [0; 8];
+        io::read(&wake.counter, &mut count).unwrap();
+        assert_eq!(u64::from_ne_bytes(count), 1);
+    }
+}

@@ -147,8 +147,12 @@ impl Store {
     /// If what is left then cannot be written.
     pub(crate) fn run(mut self, engine: &Engine, sync: Sync) -> Result<(), String> {
         loop {
-            if !engine.is_unsaved() && self.wakes.recv().is_err() {
-                return Ok(());
+            if !engine.is_unsaved() {
+                if self.wakes.recv().is_err() {
+                    return Ok(());
+                }
+                // Perhaps a wake for what was written since: a transaction of nothing is an fsync, too.
+                continue;
             }
             if sync == Sync::Interval {
                 self.pause(INTERVAL, || engine.is_full());

@@ -8,8 +8,10 @@
 # JSON.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=ci/install.bash
+. ci/install.bash
 
-command -v cargo-public-api >/dev/null || cargo install --locked cargo-public-api@0.52.0
+install_cargo public-api 0.52.0
 
 # Of the traits that the compiler implements by itself, those that say which thread may have what are
 # promised; the others come and go with the compiler.

@@ -3,16 +3,15 @@
 # The corpora are copied first, and findings are written elsewhere, so that the tree stays clean.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=ci/install.bash
+. ci/install.bash
 
-version=0.13.1
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
 
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "fuzz: $seconds is not a number of seconds"; exit 2; }
 cargo +nightly --version
-if [ "$(cargo fuzz --version 2>/dev/null)" != "cargo-fuzz $version" ]; then
-    cargo install --locked "cargo-fuzz@$version"
-fi
+install_cargo fuzz 0.13.1
 
 cargo fmt --manifest-path fuzz/Cargo.toml --check
 cargo +nightly fuzz build

@@ -7,11 +7,10 @@
 # an unlucky moment shows, they show each time. What is left is listed in docs/testing.md, each with the reason.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=ci/install.bash
+. ci/install.bash
 
-version=27.1.0
-if [ "$(cargo mutants --version 2>/dev/null)" != "cargo-mutants $version" ]; then
-    cargo install --locked "cargo-mutants@$version"
-fi
+install_cargo mutants 27.1.0
 
 # Many tests wait, for another thread or the clock: more of them than there are processors go side by side.
 export CARGO_PROFILE_DEV_DEBUG=0 RUST_TEST_THREADS=8

@@ -5,7 +5,9 @@
 # Installs cargo-semver-checks if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=ci/install.bash
+. ci/install.bash
 
-command -v cargo-semver-checks >/dev/null || cargo install --locked cargo-semver-checks@0.51.0
+install_cargo semver-checks 0.51.0
 
 cargo semver-checks check-release --package amy

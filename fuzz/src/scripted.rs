@@ -13,20 +13,32 @@ const CODES: [i32; 2] = [104, 9999];
 const STREAM_MAX: usize = 160 * 1024;
 const FLOOD_MAX: usize = 2048;
 
+/// A length of up to 65,535 bytes. Long ones are rare, and so the inputs of a run are short on
+/// average, whatever the fuzzer prefers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Length(pub(crate) usize);
+
+impl<'a> Arbitrary<'a> for Length {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Length> {
+        let (bytes, halved) = u.arbitrary::<(u16, u8)>()?;
+        Ok(Length(usize::from(bytes >> (halved % 16))))
+    }
+}
+
 /// A piece of a stream. Long pieces are described, or the fuzzer would have to find each byte.
 #[derive(Arbitrary, Debug)]
 pub(crate) enum Piece<'a> {
     Bytes(&'a [u8]),
     /// A frame with a message of so many bytes.
     Frame(u8),
-    LongFrame(u16),
+    LongFrame(Length),
     /// A header that announces so many bytes, and none of them.
     Header(u32),
     /// So many bytes, at most `FLOOD_MAX`, all the same: a flood of empty frames or lines, say.
-    Fill(u8, u16),
+    Fill(u8, Length),
     /// A line of so many bytes.
     Line(u8),
-    LongLine(u16),
+    LongLine(Length),
     LineWithReturn(u8),
 }
 
@@ -37,14 +49,13 @@ pub(crate) fn stream(pieces: &[Piece<'_>]) -> Vec<u8> {
         match *piece {
             Piece::Bytes(bytes) => out.extend_from_slice(bytes),
             Piece::Frame(length) => frame(&mut out, length.into()),
-            Piece::LongFrame(length) => frame(&mut out, u32::from(length) * 2),
+            Piece::LongFrame(length) => frame(&mut out, length.0 * 2),
             Piece::Header(length) => out.extend_from_slice(&length.to_be_bytes()),
             Piece::Fill(byte, length) => {
-                let length = usize::from(length).min(FLOOD_MAX);
-                out.resize(out.len() + length, byte);
+                out.resize(out.len() + length.0.min(FLOOD_MAX), byte);
             }
             Piece::Line(length) => line(&mut out, length.into(), "\n"),
-            Piece::LongLine(length) => line(&mut out, usize::from(length) * 2, "\n"),
+            Piece::LongLine(length) => line(&mut out, length.0 * 2, "\n"),
             Piece::LineWithReturn(length) => line(&mut out, length.into(), "\r\n"),
         }
         out.truncate(STREAM_MAX);
@@ -52,9 +63,10 @@ pub(crate) fn stream(pieces: &[Piece<'_>]) -> Vec<u8> {
     out
 }
 
-fn frame(out: &mut Vec<u8>, length: u32) {
-    out.extend_from_slice(&length.to_be_bytes());
-    message(out, length as usize);
+fn frame(out: &mut Vec<u8>, length: usize) {
+    let header = u32::try_from(length).expect("a length that a test makes");
+    out.extend_from_slice(&header.to_be_bytes());
+    message(out, length);
 }
 
 fn line(out: &mut Vec<u8>, length: usize, end: &str) {
@@ -85,7 +97,7 @@ pub(crate) fn message(out: &mut Vec<u8>, length: usize) {
 pub(crate) enum Give {
     /// Gives at most so many bytes, at least one.
     Some(u8),
-    Many(u16),
+    Many(Length),
     All,
     Block,
     Interrupt,
@@ -95,11 +107,11 @@ pub(crate) enum Give {
     /// Says that it has ended, whether or not bytes are left.
     End,
     /// Claims to have given so many bytes, and wrote none.
-    Claim(u16),
+    Claim(Length),
     /// Fills its room with this byte, and claims so many of them.
-    Scratch(u8, u16),
+    Scratch(u8, Length),
     /// Claims so many bytes more than there was room for.
-    Overclaim(u16),
+    Overclaim(Length),
 }
 
 /// A source. When its script is over it gives everything, and then an end.
@@ -176,7 +188,7 @@ impl Read for Source {
         self.last = Last::Other;
         match self.script.pop_front().unwrap_or(Give::All) {
             Give::Some(n) => self.give(room, n.into()),
-            Give::Many(n) => self.give(room, n.into()),
+            Give::Many(n) => self.give(room, n.0),
             Give::All => self.give(room, usize::MAX),
             Give::Block => {
                 self.last = Last::Blocked;
@@ -201,7 +213,7 @@ impl Read for Source {
             Give::End => self.returns(room, 0),
             Give::Claim(n) => {
                 self.look_for_foreign_bytes(room);
-                self.returns(room, usize::from(n).min(room.len()))
+                self.returns(room, n.0.min(room.len()))
             }
             Give::Scratch(byte, n) => {
                 self.look_for_foreign_bytes(room);
@@ -209,10 +221,10 @@ impl Read for Source {
                     self.foreign = None;
                 }
                 room.fill(byte);
-                self.returns(room, usize::from(n).min(room.len()))
+                self.returns(room, n.0.min(room.len()))
             }
             Give::Overclaim(n) => {
-                let claimed = room.len() + usize::from(n).max(1);
+                let claimed = room.len() + n.0.max(1);
                 self.overclaimed = Some((claimed, room.len()));
                 Ok(claimed)
             }
@@ -225,14 +237,14 @@ impl Read for Source {
 pub(crate) enum Take {
     /// Takes at most so many bytes; with 0 it says that it takes no more.
     Some(u8),
-    Many(u16),
+    Many(Length),
     All,
     Block,
     Interrupt,
     Storm(u8),
     Fail(bool),
     /// Claims so many bytes more than there were.
-    Overclaim(u16),
+    Overclaim(Length),
 }
 
 /// A sink. When its script is over it takes everything.
@@ -281,7 +293,7 @@ impl Write for Sink {
         self.blocked = false;
         let most = match self.script.pop_front().unwrap_or(Take::All) {
             Take::Some(n) => n.into(),
-            Take::Many(n) => n.into(),
+            Take::Many(n) => n.0,
             Take::All => usize::MAX,
             Take::Block => {
                 self.blocked = true;
@@ -302,7 +314,7 @@ impl Write for Sink {
             Take::Overclaim(n) => {
                 self.failed = Some(Failure::Overclaimed);
                 let offered = pieces.iter().map(|piece| piece.len()).sum::<usize>();
-                return Ok(offered + usize::from(n).max(1));
+                return Ok(offered + n.0.max(1));
             }
         };
         let n = self.take(pieces, most);

@@ -221,8 +221,8 @@ impl FrameReader {
     #[inline]
     pub fn iter_mut(&mut self) -> FrameIter<'_> {
         let limit = self.cut.limit;
-        let (rest, taken) = self.inbox.bytes_and_taken();
-        FrameIter { end: *taken + rest.len(), rest, taken, limit }
+        let (bytes, taken) = self.inbox.bytes_and_taken();
+        FrameIter { bytes, at: *taken, taken, limit }
     }
 
     /// Takes the complete messages in hand as owned ones that share one buffer.
@@ -250,7 +250,7 @@ impl FrameReader {
     pub fn take_frames(&mut self) -> OwnedFrames {
         let (rest, limit) = (self.inbox.bytes(), self.cut.limit);
         let mut complete = 0;
-        FrameIter { end: rest.len(), rest, taken: &mut complete, limit }.for_each(drop);
+        FrameIter { bytes: rest, at: 0, taken: &mut complete, limit }.for_each(drop);
         OwnedFrames { rest: self.inbox.take(complete) }
     }
 
@@ -338,12 +338,13 @@ impl Cut for FrameCut {
 ///
 /// Made by [`FrameReader::iter_mut`].
 pub struct FrameIter<'a> {
-    rest: &'a [u8],
-    /// Where `rest` begins, so that what is not given stays. Only written: each message would wait
-    /// for the one before it if this were counted up.
+    /// What is in hand, and before it what was taken.
+    bytes: &'a [u8],
+    /// Where the next frame begins. An index, since where a frame ends is then both what is checked
+    /// and where the next one begins: each has to wait for the one before it.
+    at: usize,
+    /// The same for the reader, so that what is not given stays. Only written.
     taken: &'a mut usize,
-    /// Where `rest` ends.
-    end: usize,
     limit: u32,
 }
 
@@ -352,19 +353,20 @@ impl<'a> Iterator for FrameIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (header, behind) = self.rest.split_first_chunk()?;
-        let length = decode(*header);
-        let (frame, rest) = behind.split_at_checked(length as usize)?;
+        let length = decode(*self.bytes.get(self.at..)?.first_chunk()?);
+        let begin = self.at + HEADER;
+        let end = begin.checked_add(length as usize)?;
+        let frame = self.bytes.get(begin..end)?;
         if length > self.limit {
             return None;
         }
-        self.rest = rest;
-        *self.taken = self.end - rest.len();
+        self.at = end;
+        *self.taken = end;
         Some(frame)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, Some(self.rest.len() / HEADER))
+        (0, Some((self.bytes.len() - self.at) / HEADER))
     }
 }
 
@@ -373,7 +375,9 @@ impl FusedIterator for FrameIter<'_> {}
 /// Sizes: what peers send may be secret.
 impl fmt::Debug for FrameIter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FrameIter").field("in_hand", &self.rest.len()).finish_non_exhaustive()
+        f.debug_struct("FrameIter")
+            .field("in_hand", &(self.bytes.len() - self.at))
+            .finish_non_exhaustive()
     }
 }
 

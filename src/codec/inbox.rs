@@ -16,7 +16,7 @@
 //! may outlive the iterator that gave them. Whoever asks next whether there is more, or reads, does
 //! it.
 
-use super::spare::{self, CHUNK};
+use super::spare::{self, CHUNK, Owner};
 use std::{
     error, fmt,
     io::{self, ErrorKind, Read},
@@ -26,7 +26,7 @@ use std::{
 const BUDGET: usize = CHUNK;
 
 /// A source is offered room in proportion to what it gave before, within these bounds: what was
-/// offered has to be zeroed again before another reader may have it.
+/// offered has to be zeroed before another reader may have it.
 const OFFER_FIRST: usize = 16 * 1024;
 const OFFER_LEAST: usize = 2 * 1024;
 
@@ -145,6 +145,8 @@ pub(super) struct Inbox {
     start: usize,
     end: usize,
     touched: usize,
+    /// Who this is to the spare buffers; nobody until the first one is needed.
+    owner: Owner,
     /// How much the source is offered next.
     offer: usize,
     budget: usize,
@@ -167,6 +169,7 @@ impl Inbox {
             start: 0,
             end: 0,
             touched: 0,
+            owner: Owner::NOBODY,
             offer: OFFER_FIRST,
             budget: BUDGET,
             more: false,
@@ -187,10 +190,10 @@ impl Inbox {
         &self.buf[self.start..self.end]
     }
 
-    /// The same, and where to add up how much of it was taken.
+    /// The same with what was taken before it, and where to write down how much that is.
     #[inline]
     pub(super) fn bytes_and_taken(&mut self) -> (&[u8], &mut usize) {
-        (&self.buf[self.start..self.end], &mut self.start)
+        (&self.buf[..self.end], &mut self.start)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -335,7 +338,11 @@ impl Inbox {
         }
         // Moves no more than about to arrive, so that the work stays linear in what arrives.
         if self.buf.len() < CHUNK && have <= self.offer {
-            self.move_to(spare::take_large());
+            if self.owner == Owner::NOBODY {
+                self.owner = Owner::new();
+            }
+            let (buf, touched) = spare::take_large(self.owner);
+            self.move_to(buf, touched);
         }
         let must_move = !whole && self.end == self.buf.len();
         let may_move = have <= self.start && self.buf.len() - self.end < allowed;
@@ -368,13 +375,13 @@ impl Inbox {
         debug_assert!(self.end <= self.touched && self.touched <= self.buf.len());
         let have = self.end - self.start;
         if have == 0 {
-            spare::give(std::mem::take(&mut self.buf), self.touched);
+            spare::give(std::mem::take(&mut self.buf), self.touched, self.owner);
             (self.start, self.end, self.touched) = (0, 0, 0);
         } else if self.more {
             // It is about to be used again.
         } else if have <= CHUNK / 4 {
             if self.buf.len() > 4 * have.max(64) {
-                self.move_to(spare::take_small(have));
+                self.move_to(spare::take_small(have), 0);
             }
         } else if self.buf.len() > (have + CHUNK).max(2 * have) {
             self.buf.copy_within(self.start..self.end, 0);
@@ -384,13 +391,13 @@ impl Inbox {
         }
     }
 
-    /// Moves what is in hand to a buffer of zeros that has room for it.
-    fn move_to(&mut self, buf: Vec<u8>) {
+    /// Moves what is in hand to a buffer that has room for it, and is zero behind `touched`.
+    fn move_to(&mut self, buf: Vec<u8>, touched: usize) {
         let have = self.end - self.start;
         let old = std::mem::replace(&mut self.buf, buf);
         self.buf[..have].copy_from_slice(&old[self.start..self.end]);
-        spare::give(old, self.touched);
-        (self.start, self.end, self.touched) = (0, have, have);
+        spare::give(old, self.touched, self.owner);
+        (self.start, self.end, self.touched) = (0, have, touched.max(have));
     }
 
     /// Takes the first `n` bytes in hand, to be shared and kept as long as wanted.
@@ -414,7 +421,7 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        spare::give(std::mem::take(&mut self.buf), self.touched);
+        spare::give(std::mem::take(&mut self.buf), self.touched, self.owner);
     }
 }
 

@@ -124,8 +124,8 @@ impl LineReader {
     #[inline]
     pub fn iter_bytes_mut(&mut self) -> LineBytesIter<'_> {
         let ended = self.inbox.is_ended();
-        let (rest, taken) = self.inbox.bytes_and_taken();
-        LineBytesIter { rest, taken, cut: &mut self.cut, ended }
+        let (bytes, taken) = self.inbox.bytes_and_taken();
+        LineBytesIter { rest: &bytes[*taken..], taken, cut: &mut self.cut, ended }
     }
 
     /// Whether another `read` may bring something without a further notification: bytes, or the

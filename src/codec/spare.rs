@@ -1,9 +1,13 @@
 //! A few spare buffers per thread, so that those who are idle need none of their own.
 //!
-//! What a reader gives back is zeroed first as far as a source could have written to it: a source
-//! that claims bytes which it did not write is shown zeros, never what another connection sent.
+//! Before another reader has what one gave back, it is zeroed as far as a source could have written
+//! to it: a source that claims bytes which it did not write is never shown what another connection
+//! sent. A reader that gets its own buffer back finds it as it was.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// How much a reader that has nothing in hand has room for: 64 KiB, and a little more so that a
 /// frame of 64 KiB arrives in one piece with its header.
@@ -17,18 +21,66 @@ const SMALLEST: usize = 64;
 const SIZES: usize = 10;
 
 thread_local! {
-    /// To read into: at least `CHUNK` long, all zero.
-    static LARGE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// To read into: at least `CHUNK` long.
+    static LARGE: Cell<Large> = const { Cell::new(Large::NONE) };
     /// To keep a little in: one of each size, all zero.
     static SMALL: [Cell<Vec<u8>>; SIZES] = const { [const { Cell::new(Vec::new()) }; SIZES] };
     /// To write from: empty, with some capacity.
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A buffer of `CHUNK` zeros or more.
-pub(super) fn take_large() -> Vec<u8> {
-    let spare = LARGE.try_with(Cell::take).unwrap_or_default();
-    if spare.is_empty() { vec![0; CHUNK] } else { spare }
+/// Tells a reader from any other, so that it may have back what it received itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner(usize);
+
+impl Owner {
+    /// Nobody, not even nobody again.
+    pub(super) const NOBODY: Owner = Owner(0);
+
+    /// Somebody who is nobody else.
+    pub(super) fn new() -> Owner {
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        // When all are used, which a 32-bit system may come to, the rest are nobody.
+        let next = |last: usize| last.checked_add(1);
+        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        last.map_or(Owner::NOBODY, |last| Owner(last + 1))
+    }
+
+    fn is(self, other: Owner) -> bool {
+        self == other && self != Owner::NOBODY
+    }
+}
+
+/// A buffer that was given back, the first `touched` bytes of which hold what `owner` received. The
+/// rest is zero.
+struct Large {
+    buf: Vec<u8>,
+    touched: usize,
+    owner: Owner,
+}
+
+impl Large {
+    const NONE: Large = Large { buf: Vec::new(), touched: 0, owner: Owner::NOBODY };
+}
+
+impl Default for Large {
+    fn default() -> Large {
+        Large::NONE
+    }
+}
+
+/// A buffer of `CHUNK` bytes or more, and how many of its first ones are not zero, but what `owner`
+/// received earlier.
+pub(super) fn take_large(owner: Owner) -> (Vec<u8>, usize) {
+    let mut spare = LARGE.try_with(Cell::take).unwrap_or_default();
+    if spare.buf.is_empty() {
+        return (vec![0; CHUNK], 0);
+    }
+    if !spare.owner.is(owner) {
+        spare.buf[..spare.touched].fill(0);
+        spare.touched = 0;
+    }
+    (spare.buf, spare.touched)
 }
 
 /// A buffer of zeros that has room for `needed` bytes, and for less than twice as many (or 64).
@@ -44,23 +96,28 @@ fn slot_of(length: usize) -> usize {
     (length / SMALLEST).ilog2() as usize
 }
 
-/// Takes a reader's buffer back, of which a source may have written to the first `touched` bytes.
-pub(super) fn give(mut buf: Vec<u8>, touched: usize) {
+/// Takes the buffer of `owner` back, of which a source may have written to the first `touched`
+/// bytes.
+pub(super) fn give(mut buf: Vec<u8>, touched: usize, owner: Owner) {
     let length = buf.len();
-    let keep = |slot: &Cell<Vec<u8>>| {
-        let kept = slot.take();
-        if kept.len() >= length {
-            slot.set(kept);
-        } else {
-            buf[..touched].fill(0);
-            slot.set(buf);
-        }
-    };
     // `try_with` fails when the thread ends: then the buffer is freed.
     if (CHUNK..=SPARE_MAX).contains(&length) {
-        let _ = LARGE.try_with(keep);
+        let _ = LARGE.try_with(|slot| {
+            let kept = slot.take();
+            let given = Large { buf, touched, owner };
+            slot.set(if kept.buf.len() >= length { kept } else { given });
+        });
     } else if length >= SMALLEST && length.is_power_of_two() {
-        let _ = SMALL.try_with(|slots| slots.get(slot_of(length)).map(keep));
+        let _ = SMALL.try_with(|slots| {
+            let Some(slot) = slots.get(slot_of(length)) else { return };
+            let kept = slot.take();
+            if kept.is_empty() {
+                buf[..touched].fill(0);
+                slot.set(buf);
+            } else {
+                slot.set(kept);
+            }
+        });
     }
 }
 
@@ -85,14 +142,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_touched_is_zero_when_it_is_taken_again() {
+    fn what_one_touched_is_zero_when_another_takes_it() {
         for length in [64, 1024, 32 * 1024, CHUNK, CHUNK + 1, SPARE_MAX] {
-            let mut buf = vec![0; length];
-            buf[..50].fill(7);
-            give(buf, 50);
-            let again = if length < CHUNK { take_small(length) } else { take_large() };
-            assert_eq!(again, vec![0; length]);
+            for owner in [Owner::new(), Owner::NOBODY] {
+                let mut buf = vec![0; length];
+                buf[..50].fill(7);
+                give(buf, 50, owner);
+                let next = if owner == Owner::NOBODY { owner } else { Owner::new() };
+                let again = if length < CHUNK { take_small(length) } else { take_large(next).0 };
+                assert_eq!(again, vec![0; length]);
+            }
         }
+    }
+
+    #[test]
+    fn a_reader_finds_its_own_buffer_as_it_was() {
+        let (owner, other) = (Owner::new(), Owner::new());
+        let mut buf = vec![0; CHUNK];
+        buf[..50].fill(7);
+        give(buf, 60, owner);
+        let (again, touched) = take_large(owner);
+        assert_eq!((&again[..51], touched), ([[7; 50].as_slice(), &[0]].concat().as_slice(), 60));
+        give(again, touched, owner);
+        assert_eq!(take_large(other), (vec![0; CHUNK], 0));
     }
 
     #[test]
@@ -102,7 +174,7 @@ mod tests {
                 let buf = take_small(needed);
                 assert!(buf.len() >= needed && buf.len() < (2 * needed).max(65));
                 assert!(buf.iter().all(|byte| *byte == 0));
-                give(buf, needed);
+                give(buf, needed, Owner::NOBODY);
             }
         }
     }
@@ -110,9 +182,9 @@ mod tests {
     #[test]
     fn what_is_too_large_or_of_an_odd_size_is_freed() {
         for length in [0, 1, 63, 100, 40_000, SPARE_MAX + 1] {
-            give(vec![0; length], length);
+            give(vec![0; length], length, Owner::NOBODY);
         }
-        assert_eq!(take_large().len(), CHUNK);
+        assert_eq!(take_large(Owner::NOBODY).0.len(), CHUNK);
         assert_eq!(
             SMALL.with(|slots| slots.iter().map(|slot| slot.take().len()).sum::<usize>()),
             0
@@ -123,9 +195,9 @@ mod tests {
 
     #[test]
     fn the_larger_spare_is_kept() {
-        give(vec![0; 2 * CHUNK], 0);
-        give(vec![0; CHUNK], 0);
-        assert_eq!(take_large().len(), 2 * CHUNK);
+        give(vec![0; 2 * CHUNK], 0, Owner::NOBODY);
+        give(vec![0; CHUNK], 0, Owner::NOBODY);
+        assert_eq!(take_large(Owner::NOBODY).0.len(), 2 * CHUNK);
         give_outgoing(Vec::with_capacity(2000));
         give_outgoing(Vec::with_capacity(1000));
         assert!(take_outgoing().capacity() >= 2000);

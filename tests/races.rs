@@ -102,7 +102,7 @@ impl Board {
         self.told[id % Board::IDS].fetch_max(now, Ordering::SeqCst);
         for desk in &self.desks {
             if desk.receives.load(Ordering::SeqCst) == id {
-                desk.receive();
+                desk.receive(id);
             }
             if desk.awaited.load(Ordering::SeqCst) == id {
                 desk.mutator.get().expect("a thread").unpark();
@@ -117,9 +117,14 @@ impl Board {
 }
 
 impl Desk {
-    fn receive(&self) {
+    /// Receives what there is, if the receiver still is the one of `id`: nobody is woken for what
+    /// was received in the name of another.
+    fn receive(&self, id: usize) {
         let mut inbox = self.inbox.lock().unwrap();
         let Some(Inbox { rx, next }) = &mut *inbox else { return };
+        if rx.get_id() != id {
+            return;
+        }
         loop {
             match rx.try_recv() {
                 Ok(number) => {

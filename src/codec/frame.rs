@@ -861,6 +861,58 @@ mod tests {
         }
     }
 
+    /// Takes everything, and notes how long the pieces of each write were.
+    #[derive(Default)]
+    struct Pieces(Vec<Vec<usize>>);
+
+    impl Write for Pieces {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[io::IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            self.0.push(pieces.iter().map(|piece| piece.len()).collect());
+            Ok(pieces.iter().map(|piece| piece.len()).sum())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_message_is_copied_unless_it_is_long() {
+        let writers: [fn() -> FrameWriter; 4] = [
+            FrameWriter::new,
+            || FrameWriter::new().with_queue_limit(1 << 20),
+            || FrameWriter::new().with_max_frame_size(20_000),
+            // Long ones are not refused by a limit that they just meet.
+            || FrameWriter::new().with_max_frame_size(16_384).with_queue_limit(16_388),
+        ];
+        for writer in writers {
+            for (length, pieces) in
+                [(0, vec![4]), (16_383, vec![16_387]), (16_384, vec![4, 16_384])]
+            {
+                let (mut writer, mut sink) = (writer(), Pieces::default());
+                writer.push(vec![7; length]).unwrap();
+                assert!(writer.flush(&mut sink).unwrap());
+                assert_eq!(sink.0, [pieces]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_message_is_copied_also_if_it_just_fits() {
+        let (mut writer, mut sink) = (FrameWriter::new().with_queue_limit(20), Pieces::default());
+        for _ in 0..2 {
+            writer.push(vec![7; 6]).unwrap();
+        }
+        assert!(writer.flush(&mut sink).unwrap());
+        writer.push(vec![7; 16]).unwrap();
+        assert!(writer.flush(&mut sink).unwrap());
+        assert_eq!(sink.0, [[20], [20]]);
+    }
+
     #[test]
     fn a_header_is_the_length_with_the_most_significant_byte_first() {
         assert_eq!(encode(0x0102_0304), [1, 2, 3, 4]);

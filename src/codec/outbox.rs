@@ -260,4 +260,45 @@ mod tests {
         assert_eq!((outbox.len(), outbox.far.len()), (4, 1));
         assert!(outbox.near.capacity() < 1000);
     }
+
+    /// With so much queued in a buffer that it fills, and so much of that sent.
+    fn full(length: usize, sent: usize) -> Outbox {
+        let mut outbox = Outbox::new();
+        outbox.near = Vec::with_capacity(length);
+        outbox.near.resize(outbox.near.capacity(), 0);
+        outbox.sent = sent;
+        outbox
+    }
+
+    #[test]
+    fn what_fits_moves_nothing() {
+        let mut outbox = full(100, 60);
+        outbox.near.truncate(outbox.near.capacity() - 10);
+        outbox.copy([1; 4], &[1; 6]);
+        assert_eq!((outbox.sent, outbox.near.len()), (60, outbox.near.capacity()));
+        outbox.copy([1; 4], &[]);
+        assert_eq!(outbox.sent, 0);
+    }
+
+    #[test]
+    fn no_more_moves_than_went_out() {
+        let capacity = full(100, 0).near.capacity() / 2 * 2;
+        for (sent, left) in [(capacity / 2, 0), (capacity / 2 - 1, capacity / 2 - 1)] {
+            let mut outbox = full(capacity, sent);
+            outbox.copy([1; 4], &[]);
+            assert_eq!(outbox.sent, left, "of {capacity}");
+        }
+    }
+
+    #[test]
+    fn a_blocked_writer_leaves_a_buffer_of_four_times_what_waits() {
+        let capacity = full(100, 0).near.capacity() / 4 * 4;
+        for (waiting, sent) in [(capacity / 4, 1), (capacity / 4 - 1, 0)] {
+            let mut outbox = full(capacity, 1);
+            outbox.near.truncate(1 + waiting);
+            outbox.shrink();
+            assert_eq!(outbox.sent, sent, "of {capacity}");
+            assert_eq!(outbox.len(), waiting);
+        }
+    }
 }

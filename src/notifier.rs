@@ -498,3 +498,52 @@ impl fmt::Debug for Notifier {
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the poller is gone")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hub in each state that a handful of flags can make, with what is set.
+    fn states() -> impl Iterator<Item = (Hub, [bool; 5])> {
+        (0..1_u32 << 5).map(|bits| {
+            let set = [0, 1, 2, 3, 4].map(|bit| bits & 1 << bit != 0);
+            let flags = [3 * ONE_SLEEPER, EXTERNAL, WOKEN, LISTED, CLOSED];
+            let state = flags.iter().zip(set).filter(|(_, set)| *set).map(|(flag, _)| flag).sum();
+            let hub = Hub::new().unwrap();
+            hub.state.store(state, Ordering::Relaxed);
+            (hub, set)
+        })
+    }
+
+    #[test]
+    fn a_burst_has_nothing_to_do_where_a_wait_is_sure_to_look() {
+        for (hub, [sleepers, external, woken, listed, closed]) in states() {
+            assert_eq!(hub.someone_sleeps(), sleepers || external);
+            assert_eq!(hub.is_watched(), external);
+            assert_eq!(hub.is_closed(), closed);
+            let awake = woken || !(sleepers || external);
+            assert_eq!(hub.is_seen_to(), listed && !closed && awake, "{hub:?}");
+        }
+    }
+
+    #[test]
+    fn a_hub_is_ready_while_a_node_on_its_list_is_pending() {
+        let hub = Arc::new(Hub::new().unwrap());
+        assert!(!hub.has_ready());
+        let signals = [(); 2].map(|()| Signal::new(&hub, true).unwrap());
+        for signal in &signals {
+            assert!(!signal.node.is_on_list());
+            signal.set_pending();
+            signal.announce().unwrap();
+            assert!(signal.node.is_on_list());
+        }
+        assert!(hub.has_ready());
+        signals[0].clear_pending();
+        assert!(hub.has_ready());
+        assert!(!signals[0].node.is_on_list());
+        signals[1].clear_pending();
+        assert!(hub.may_have_ready());
+        assert!(!hub.has_ready());
+        assert!(!hub.may_have_ready(), "noted");
+    }
+}

@@ -1,6 +1,6 @@
 //! Clients, each in the manner of its name. They check that every echo is the next of what they sent.
 
-use crate::{Field, LONG, server::FRAME_MAX};
+use crate::{Field, LONG, patiently, server::FRAME_MAX};
 use amy::{Event, FrameReader, FrameWriter, Poller};
 use std::{
     io::{self, ErrorKind, Read},
@@ -16,7 +16,7 @@ pub(crate) fn flood(field: &Field) {
     while !field.is_over() {
         let mut sock = connect(field);
         sock.set_nonblocking(true).unwrap();
-        let mut poller = Poller::new().unwrap();
+        let mut poller = patiently(Poller::new);
         poller.get_registrar().register(&sock, Event::Both).unwrap();
         let (mut reader, mut writer) = (FrameReader::new(FRAME_MAX), FrameWriter::new());
         let (mut sent, mut received) = (0, 0);
@@ -53,7 +53,7 @@ pub(crate) fn read_slowly(field: &Field) {
     const SIZE: usize = 50_000;
     while !field.is_over() {
         let mut sock = connect(field);
-        let mut sender = sock.try_clone().unwrap();
+        let mut sender = patiently(|| sock.try_clone());
         thread::scope(|scope| {
             scope.spawn(move || {
                 let mut writer = FrameWriter::new();
@@ -111,7 +111,7 @@ pub(crate) fn reset(field: &Field) {
 }
 
 fn connect(field: &Field) -> TcpStream {
-    let sock = TcpStream::connect(field.address).unwrap();
+    let sock = patiently(|| TcpStream::connect(field.address));
     sock.set_nodelay(true).unwrap();
     sock.set_read_timeout(Some(LONG)).unwrap();
     sock

@@ -1,7 +1,7 @@
 //! Everything together for a while: what went in came out, once and in order, and nothing is left.
 //!
 //! One server on two waiting threads; clients that flood it, read slowly, close one half and reset;
-//! timers, channels and signals all the while. `AMY_SOAK_SECONDS` says for how long; `ci/soak.sh`
+//! timers, channels and signals all the while, and moments without descriptors. `AMY_SOAK_SECONDS` says for how long; `ci/soak.sh`
 //! asks for minutes. From half a minute on, memory must stay where it was after warm-up.
 
 #![cfg(target_os = "linux")]
@@ -9,10 +9,14 @@
 mod clients;
 mod server;
 
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use server::Server;
 use signal_hook::consts::SIGUSR1;
 use std::{
-    env, fs,
+    env, fs, io,
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
@@ -79,6 +83,7 @@ fn everything_at_once_loses_nothing_and_leaves_nothing() {
             busy.push(scope.spawn(|| server.send_bounded(field)));
             busy.push(scope.spawn(|| server.set_timers(field)));
             busy.push(scope.spawn(|| server.interrupt(field)));
+            busy.push(scope.spawn(|| exhaust_descriptors(field)));
 
             while start.elapsed() < length {
                 if busy.iter().chain(&waiters).any(|thread| thread.is_finished()) {
@@ -86,7 +91,7 @@ fn everything_at_once_loses_nothing_and_leaves_nothing() {
                     eprintln!("soak: a thread gave up");
                     std::process::exit(1);
                 }
-                memory.push((start.elapsed(), resident_bytes()));
+                memory.extend(resident_bytes().map(|bytes| (start.elapsed(), bytes)));
                 thread::sleep(Duration::from_millis(50));
             }
             field.over.store(true, Ordering::SeqCst);
@@ -122,9 +127,34 @@ fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// The second number of `/proc/self/statm` is in pages.
-fn resident_bytes() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+/// Again and again, for a moment: whoever needs a new descriptor is refused, and comes back.
+fn exhaust_descriptors(field: &Field) {
+    let before = getrlimit(Resource::Nofile);
+    while !field.is_over() {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before }).unwrap();
+        thread::sleep(Duration::from_millis(1));
+        setrlimit(Resource::Nofile, before).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Does it again as long as there is no descriptor for it.
+fn patiently<T>(mut f: impl FnMut() -> io::Result<T>) -> T {
+    loop {
+        match f() {
+            Err(error) if is_exhausted(&error) => thread::sleep(Duration::from_millis(1)),
+            result => return result.unwrap(),
+        }
+    }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::MFILE)
+}
+
+/// The second number of `/proc/self/statm` is in pages. Nothing when there is no descriptor.
+fn resident_bytes() -> Option<usize> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * rustix::param::page_size()
+    Some(pages * rustix::param::page_size())
 }

@@ -1,6 +1,6 @@
 //! An echo server whose two threads wait on one queue, and which checks everything it is told.
 
-use crate::{Field, LONG};
+use crate::{Field, LONG, is_exhausted};
 use amy::{
     Event, FrameReader, FrameWriter, IdMap, Interest, Notification, Notifier, Poller, Receiver,
     Registrar, Sender, SyncSender, Timer,
@@ -37,6 +37,9 @@ pub(crate) struct Server {
     stop: Notifier,
     conns: Mutex<IdMap<Arc<Shared>>>,
     served: AtomicUsize,
+    /// There was no descriptor for a connection, and no notification will tell of it again.
+    refused: AtomicBool,
+    refusals: AtomicU64,
     inboxes: [Inbox; 2],
     senders: Mutex<Option<(Sender<u64>, SyncSender<u64>)>>,
     timers: Mutex<Timers>,
@@ -93,6 +96,8 @@ impl Server {
             stop: registrar.notifier().unwrap(),
             conns: Mutex::default(),
             served: AtomicUsize::new(0),
+            refused: AtomicBool::new(false),
+            refusals: AtomicU64::new(0),
             inboxes: [rx, bounded_rx].map(Inbox::new),
             senders: Mutex::new(Some((tx, bounded_tx))),
             timers: Mutex::default(),
@@ -110,8 +115,11 @@ impl Server {
         let mut poller = self.poller.lock().unwrap().as_ref().unwrap().try_clone().unwrap();
         self.waiters.lock().unwrap().push(gettid());
         loop {
+            let ticks = self.ticks.load(Ordering::SeqCst);
             let batch = poller.wait(LONG).unwrap();
-            assert!(!batch.is_empty(), "asleep while others worked");
+            // The other one may be told everything.
+            let idle = self.ticks.load(Ordering::SeqCst) == ticks;
+            assert!(!(batch.is_empty() && idle), "everybody sleeps");
             for n in batch {
                 if n.id == self.stop.get_id() {
                     // The other one is to stop as well.
@@ -129,6 +137,9 @@ impl Server {
         }
         if n.id == self.interval.get_id() {
             self.ticks.fetch_add(self.interval.arm(), Ordering::SeqCst);
+            if self.refused.swap(false, Ordering::SeqCst) {
+                self.accept();
+            }
             return;
         }
         if let Some(inbox) = self.inboxes.iter().find(|inbox| inbox.id == n.id) {
@@ -157,6 +168,11 @@ impl Server {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) if is_exhausted(&error) => {
+                    self.refused.store(true, Ordering::SeqCst);
+                    self.refusals.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
                 Err(error) => panic!("{error}"),
             }
         }
@@ -267,6 +283,7 @@ impl fmt::Debug for Server {
         let timers = self.timers.lock().unwrap();
         f.debug_struct("Server")
             .field("connections", &self.served)
+            .field("refused_for_a_while", &self.refusals)
             .field("received", &self.inboxes.each_ref().map(|i| i.received.load(Ordering::SeqCst)))
             .field("timers_set", &timers.set)
             .field("timers_told", &timers.told)

@@ -200,8 +200,8 @@ fn an_offer_follows_what_came() {
         (8000, 8000, 1000, 8000),
         (8000, 8000, 999, 4000),
         (8000, 7999, 999, 8000), // there was no room for more
-        (3000, 3000, 1, OFFER_LEAST),
-        (OFFER_LEAST, OFFER_LEAST, 1, OFFER_LEAST),
+        (3000, 3000, 1, 2048),
+        (2048, 2048, 1, 2048),
     ];
     for (offer, offered, came, next) in cases {
         let mut inbox = Inbox::new();

@@ -179,7 +179,7 @@ fn bytes_move_only_for_room_and_only_where_few_do() {
         let mut inbox = holding(len, hand.clone());
         inbox.offer = offer;
         for (at, byte) in inbox.buf[hand].iter_mut().enumerate() {
-            *byte = at as u8;
+            *byte = at.to_le_bytes()[0];
         }
         let bytes = inbox.bytes().to_vec();
         assert_eq!(inbox.make_room(whole, within, 0), room, "{case}");

@@ -396,6 +396,29 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_whole_when_it_ends_the_stream_ends_or_it_is_too_long() {
+        for (bytes, ended, front) in [
+            ("", false, "part"),
+            ("", true, "never"),
+            ("abc", false, "part"),
+            ("abc", true, "whole"),
+            ("ab\n", false, "whole"),
+            ("ab\n", true, "whole"),
+            ("abcd", false, "whole"),
+            ("abcd", true, "whole"),
+        ] {
+            let mut cut = LineCut { limit: 3, searched: 0, newline: None, skipping: false };
+            let is = match cut.front(bytes.as_bytes(), ended) {
+                Front::Whole => "whole",
+                Front::Part { within: 5 } => "part",
+                Front::Never(FrameError::Closed) => "never",
+                _ => "another",
+            };
+            assert_eq!(is, front, "{bytes:?} {ended}");
+        }
+    }
+
+    #[test]
     fn a_line_overflows_when_no_end_could_make_it_fit() {
         let cut = LineCut { limit: 3, searched: 0, newline: None, skipping: false };
         for (bytes, more, ended) in [

@@ -83,6 +83,8 @@ const SLEEPERS: u64 = (1 << 20) - 1;
 const LISTED: u64 = 1 << 20;
 const WOKEN: u64 = 1 << 21;
 const EXTERNAL: u64 = 1 << 22;
+/// What is set if a thread sleeps, as far as anyone here can know.
+const ASLEEP: u64 = SLEEPERS | EXTERNAL;
 /// The last poller is gone.
 const CLOSED: u64 = 1 << 23;
 /// The epoch is all that is left: 40 bits. To be fooled, a writer must stall for exactly 2^40
@@ -159,7 +161,7 @@ impl Hub {
         } else {
             self.state.fetch_or(0, Ordering::AcqRel)
         };
-        state & (SLEEPERS | EXTERNAL) != 0
+        state & ASLEEP != 0
     }
 
     /// From now on another loop may be waiting for the queue's own descriptor.
@@ -262,7 +264,7 @@ impl Hub {
         self.note_empty(&ready);
         drop(ready);
 
-        let for_whom = if unseen > 0 { SLEEPERS | EXTERNAL } else { EXTERNAL };
+        let for_whom = if unseen > 0 { ASLEEP } else { EXTERNAL };
         let state = self.state.load(Ordering::Acquire);
         if state & LISTED != 0 && state & for_whom != 0 && !seeded!("nothing is passed on") {
             // It cannot be told of a failure, and the next `wait` finds what is there.
@@ -285,7 +287,7 @@ impl Hub {
     #[inline]
     fn is_seen_to(&self) -> bool {
         let state = self.state.load(Ordering::Acquire);
-        let asleep = state & (SLEEPERS | EXTERNAL) != 0 && state & WOKEN == 0;
+        let asleep = state & ASLEEP != 0 && state & WOKEN == 0;
         state & (LISTED | CLOSED) == LISTED && !asleep
     }
 
@@ -309,7 +311,7 @@ impl Hub {
         } else if seeded!("who sets LISTED does the waking") {
             return Ok(());
         }
-        if state & (SLEEPERS | EXTERNAL) != 0 && state & WOKEN == 0 {
+        if state & ASLEEP != 0 && state & WOKEN == 0 {
             self.queue.wake()?;
             let epoch = state / ONE_EPOCH;
             let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| {

@@ -612,7 +612,7 @@ mod tests {
             (CHUNK, CHUNK / 2 - 3..CHUNK - 3, 6, PART, CHUNK, CHUNK / 2 - 3..CHUNK - 3, 3),
             (CHUNK, 1..CHUNK, 6, PART, CHUNK, 0..CHUNK - 1, 1),
             (CHUNK, 1..CHUNK, 6, WHOLE, CHUNK, 1..CHUNK, 0),
-            // Not enough room for what is offered: half of a buffer moves to its front.
+            // or the buffer grows: by a chunk, to twice its length, or to the end of the message.
             (100, 0..100, 6, PART, 100 + CHUNK, 0..100, 6),
             (2 * CHUNK, 0..2 * CHUNK, 6, PART, 4 * CHUNK, 0..2 * CHUNK, 6),
             (2 * CHUNK, 0..2 * CHUNK, 6, (false, 2 * CHUNK + 4), 2 * CHUNK + 4, 0..2 * CHUNK, 4),

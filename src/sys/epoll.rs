@@ -104,17 +104,14 @@ impl Queue {
         let buffer = &mut buffer[..room.min(BATCH)];
         let (events, _) = epoll::wait(&self.epoll, buffer, millis.as_ref())?;
 
-        let mut inner = Inner::default();
-        for event in events.iter() {
+        let mut own = false;
+        out.extend(events.iter().map(|event| {
             // Copied out, since the event is packed on x86-64.
             let (flags, data) = (event.flags, event.data.u64());
-            match data {
-                WAKE => inner.woken = true,
-                ALARM => inner.alarm = true,
-                _ => out.push(notification(data, flags)),
-            }
-        }
-        Ok(inner)
+            own |= data >= ALARM;
+            notification(data, flags)
+        }));
+        Ok(if own { take_own(events, out) } else { Inner::default() })
     }
 
     pub(crate) fn wake(&self) -> io::Result<()> {
@@ -182,23 +179,74 @@ fn flags(interest: Interest) -> EventFlags {
     flags
 }
 
+/// Takes what is told of our own descriptors out of `out`, to the end of which `events` were added.
+#[cold]
+fn take_own(events: &[epoll::Event], out: &mut Vec<Notification>) -> Inner {
+    let before = out.len() - events.len();
+    let mut inner = Inner::default();
+    for (at, event) in events.iter().enumerate().rev() {
+        match event.data.u64() {
+            WAKE => inner.woken = true,
+            ALARM => inner.alarm = true,
+            _ => continue,
+        }
+        out.remove(before + at);
+    }
+    inner
+}
+
 #[inline]
 fn notification(data: u64, flags: EventFlags) -> Notification {
-    let asked_read = data & Event::Read as u64 != 0;
-    let asked_write = data & Event::Write as u64 != 0;
-    let over = EventFlags::HUP | EventFlags::ERR;
-
-    let readable = flags.intersects(EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP | over);
-    let writable = flags.intersects(EventFlags::OUT | over);
-    let event = Event::from_parts(asked_read && readable, asked_write && writable)
-        // Priority data alone, and only writing was asked for.
-        .or(Event::from_parts(asked_read, asked_write))
-        .unwrap_or(Event::Both);
-
+    let mut n = MEANINGS[place(data, flags)];
     // An id fits a usize: it came from one.
     #[allow(clippy::cast_possible_truncation)]
-    let mut n = Notification::new((data >> 2) as usize, event);
-    if flags.intersects(EventFlags::RDHUP | EventFlags::HUP) {
+    {
+        n.id = (data >> 2) as usize;
+    }
+    n
+}
+
+/// Where [`MEANINGS`] says what `flags` mean to one who asked what `data` says: two bits, and the
+/// six that the kernel may report, which are the same ones on every processor
+/// (include/uapi/linux/eventpoll.h).
+const fn place(data: u64, flags: EventFlags) -> usize {
+    let flags = flags.bits();
+    let asked = (data & 3) as u32;
+    (asked << 6 | flags >> 8 & 0x20 | flags & 0x1f) as usize
+}
+
+/// Looked up: to work it out for each event took longer than the rest of what is done for one.
+static MEANINGS: [Notification; 256] = {
+    let mut meanings = [Notification::new(0, Event::Both); 256];
+    let mut place = 0_u32;
+    while place < 256 {
+        let flags = EventFlags::from_bits_retain((place & 0x20) << 8 | place & 0x1f);
+        meanings[place as usize] = meaning(place as u64 >> 6, flags);
+        place += 1;
+    }
+    meanings
+};
+
+/// What `flags` mean, without an id.
+const fn meaning(data: u64, flags: EventFlags) -> Notification {
+    let asked_read = data & Event::Read as u64 != 0;
+    let asked_write = data & Event::Write as u64 != 0;
+    let over = EventFlags::HUP.union(EventFlags::ERR);
+    let ends = EventFlags::HUP.union(EventFlags::RDHUP);
+
+    let readable = flags.intersects(EventFlags::IN.union(EventFlags::PRI).union(ends).union(over));
+    let writable = flags.intersects(EventFlags::OUT.union(over));
+    let event = match Event::from_parts(asked_read && readable, asked_write && writable) {
+        Some(event) => event,
+        // Priority data alone, and only writing was asked for.
+        None => match Event::from_parts(asked_read, asked_write) {
+            Some(event) => event,
+            None => Event::Both,
+        },
+    };
+
+    let mut n = Notification::new(0, event);
+    if flags.intersects(ends) {
         n = n.with_read_closed();
     }
     if flags.intersects(over) {

@@ -260,3 +260,50 @@ const fn meaning(data: u64, flags: EventFlags) -> Notification {
     }
     n
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_looked_up_is_what_was_worked_out() {
+        let reported = [
+            EventFlags::IN,
+            EventFlags::PRI,
+            EventFlags::OUT,
+            EventFlags::ERR,
+            EventFlags::HUP,
+            EventFlags::RDHUP,
+        ];
+        for asked in 1..=3 {
+            for set in 0..1 << reported.len() {
+                let flags = (0..).zip(reported).filter(|(bit, _)| set >> bit & 1 != 0);
+                let flags = flags.map(|(_, flag)| flag).collect();
+                let mut worked_out = meaning(asked, flags);
+                worked_out.id = 77;
+                assert_eq!(notification(77 << 2 | asked, flags), worked_out, "{flags:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_our_own_is_taken_out_of_what_was_added() {
+        let event = |data| epoll::Event { flags: EventFlags::IN, data: EventData::new_u64(data) };
+        let cases: [(&[u64], _, _, &[usize]); 5] = [
+            (&[5, 9], false, false, &[1, 2, 1, 2]),
+            (&[5, WAKE, 9], true, false, &[1, 2, 1, 2]),
+            (&[ALARM, 5, 9], false, true, &[1, 2, 1, 2]),
+            (&[5, 9, WAKE, ALARM], true, true, &[1, 2, 1, 2]),
+            (&[WAKE], true, false, &[1, 2]),
+        ];
+        for (data, woken, alarm, ids) in cases {
+            let mut out =
+                vec![Notification::new(1, Event::Read), Notification::new(2, Event::Read)];
+            let events: Vec<_> = data.iter().copied().map(event).collect();
+            out.extend(data.iter().map(|&data| notification(data, EventFlags::IN)));
+            let inner = take_own(&events, &mut out);
+            assert_eq!((inner.woken, inner.alarm), (woken, alarm));
+            assert_eq!(out.iter().map(|n| n.id).collect::<Vec<_>>(), ids);
+        }
+    }
+}

@@ -83,7 +83,10 @@ fn everything_at_once_loses_nothing_and_leaves_nothing() {
             busy.push(scope.spawn(|| server.send_bounded(field)));
             busy.push(scope.spawn(|| server.set_timers(field)));
             busy.push(scope.spawn(|| server.interrupt(field)));
-            busy.push(scope.spawn(|| exhaust_descriptors(field)));
+            // The limit of an emulated process is that of its emulator, which has to go on.
+            if env::var_os("AMY_TEST_RUNNER").is_none() {
+                busy.push(scope.spawn(|| exhaust_descriptors(field)));
+            }
 
             while start.elapsed() < length {
                 if busy.iter().chain(&waiters).any(|thread| thread.is_finished()) {

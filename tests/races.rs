@@ -73,7 +73,6 @@ struct Board {
 struct Desk {
     mutator: OnceLock<Thread>,
     awaited: AtomicUsize,
-    receives: AtomicUsize,
     inbox: Mutex<Option<Inbox>>,
     /// How many messages had been received when there was none left.
     received: AtomicU64,
@@ -101,9 +100,7 @@ impl Board {
     fn tell(&self, id: usize, now: u64) {
         self.told[id % Board::IDS].fetch_max(now, Ordering::SeqCst);
         for desk in &self.desks {
-            if desk.receives.load(Ordering::SeqCst) == id {
-                desk.receive(id);
-            }
+            desk.receive(id);
             if desk.awaited.load(Ordering::SeqCst) == id {
                 desk.mutator.get().expect("a thread").unpark();
             }
@@ -117,14 +114,14 @@ impl Board {
 }
 
 impl Desk {
-    /// Receives what there is, if the receiver still is the one of `id`: nobody is woken for what
-    /// was received in the name of another.
+    /// Receives what there is, if the receiver is the one of `id`: nobody is woken for what is
+    /// received in the name of another.
     fn receive(&self, id: usize) {
         let mut inbox = self.inbox.lock().unwrap();
-        let Some(Inbox { rx, next }) = &mut *inbox else { return };
-        if rx.get_id() != id {
+        let Some(Inbox { rx, next }) = inbox.as_mut().filter(|inbox| inbox.rx.get_id() == id)
+        else {
             return;
-        }
+        };
         loop {
             match rx.try_recv() {
                 Ok(number) => {
@@ -559,10 +556,9 @@ impl<'a> Mutator<'a> {
                 self.begin();
                 let (tx, rx) = self.registrar.channel().unwrap();
                 let empty = self.board.now();
-                let id = self.bear(rx.get_id());
+                self.bear(rx.get_id());
                 *self.desk.inbox.lock().unwrap() = Some(Inbox { rx, next: 0 });
                 self.desk.received.store(0, Ordering::SeqCst);
-                self.desk.receives.store(id, Ordering::SeqCst);
                 Channel { tx, sent: 0, empty }
             }
         };

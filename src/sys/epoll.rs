@@ -209,13 +209,13 @@ fn notification(data: u64, flags: EventFlags) -> Notification {
 /// Where [`MEANINGS`] says what `flags` mean to one who asked what `data` says: two bits, and the
 /// six that the kernel may report, which are the same ones on every processor
 /// (include/uapi/linux/eventpoll.h).
-const fn place(data: u64, flags: EventFlags) -> usize {
+fn place(data: u64, flags: EventFlags) -> usize {
     let flags = flags.bits();
     let asked = (data & 3) as u32;
     (asked << 6 | flags >> 8 & 0x20 | flags & 0x1f) as usize
 }
 
-/// Looked up: to work it out for each event took longer than the rest of what is done for one.
+/// What each combination means, so that it need not be worked out for each event of a full batch.
 static MEANINGS: [Notification; 256] = {
     let mut meanings = [Notification::new(0, Event::Both); 256];
     let mut place = 0_u32;
@@ -227,10 +227,10 @@ static MEANINGS: [Notification; 256] = {
     meanings
 };
 
-/// What `flags` mean, without an id.
-const fn meaning(data: u64, flags: EventFlags) -> Notification {
-    let asked_read = data & Event::Read as u64 != 0;
-    let asked_write = data & Event::Write as u64 != 0;
+/// What `flags` mean to one who asked that, without an id.
+const fn meaning(asked: u64, flags: EventFlags) -> Notification {
+    let asked_read = asked & Event::Read as u64 != 0;
+    let asked_write = asked & Event::Write as u64 != 0;
     let over = EventFlags::HUP.union(EventFlags::ERR);
     let ends = EventFlags::HUP.union(EventFlags::RDHUP);
 

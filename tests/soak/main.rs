@@ -1,8 +1,9 @@
 //! Everything together for a while: what went in came out, once and in order, and nothing is left.
 //!
 //! One server on two waiting threads; clients that flood it, read slowly, close one half and reset;
-//! timers, channels and signals all the while, and moments without descriptors. `AMY_SOAK_SECONDS` says for how long; `ci/soak.sh`
-//! asks for minutes. From half a minute on, memory must stay where it was after warm-up.
+//! timers, channels and signals all the while, and moments without descriptors. `AMY_SOAK_SECONDS`
+//! says for how long; `ci/soak.sh` asks for minutes. From half a minute on, memory must stay where
+//! it was after warm-up.
 
 #![cfg(target_os = "linux")]
 

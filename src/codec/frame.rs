@@ -452,9 +452,8 @@ impl fmt::Debug for OwnedFrames {
 pub struct FrameWriter {
     outbox: Outbox,
     frame_limit: u32,
-    queue_limit: usize,
-    /// The longest message that may be queued and is copied then, plus its header. 0 once broken.
-    short_max: usize,
+    /// Messages that are shorter may be queued, and are copied then. 0 once broken.
+    short: usize,
     writable: bool,
     sent: u64,
     broken: Option<Broken>,
@@ -471,10 +470,9 @@ impl FrameWriter {
     #[must_use]
     pub const fn new() -> FrameWriter {
         FrameWriter {
-            outbox: Outbox::new(),
+            outbox: Outbox::new(QUEUE_LIMIT),
             frame_limit: u32::MAX,
-            queue_limit: QUEUE_LIMIT,
-            short_max: HEADER + LONG - 1,
+            short: LONG,
             writable: true,
             sent: 0,
             broken: None,
@@ -493,18 +491,18 @@ impl FrameWriter {
     /// of four bytes included.
     #[must_use]
     pub fn with_queue_limit(mut self, bytes: usize) -> FrameWriter {
-        self.queue_limit = bytes.max(HEADER);
+        self.outbox.set_limit(bytes.max(HEADER));
         self.with_limits()
     }
 
     fn with_limits(mut self) -> FrameWriter {
-        self.short_max = HEADER + self.longest().min(LONG - 1);
+        self.short = if self.broken.is_some() { 0 } else { LONG.min(self.longest() + 1) };
         self
     }
 
     /// The longest message that an empty queue has room for.
     fn longest(&self) -> usize {
-        (self.queue_limit - HEADER).min(self.frame_limit as usize)
+        (self.outbox.limit() - HEADER).min(self.frame_limit as usize)
     }
 
     /// Queues a message without writing anything.
@@ -535,12 +533,11 @@ impl FrameWriter {
     #[inline]
     pub fn push<F: AsRef<[u8]> + Into<Vec<u8>>>(&mut self, frame: F) -> Result<(), Refused<F>> {
         let bytes = frame.as_ref();
-        let whole = HEADER + bytes.len();
-        if whole > self.short_max || self.outbox.len() + whole > self.queue_limit {
-            return self.push_long(frame);
+        if bytes.len() < self.short && self.outbox.copy(encode_short(bytes.len()), bytes) {
+            Ok(())
+        } else {
+            self.push_long(frame)
         }
-        self.outbox.copy(encode_short(bytes.len()), bytes);
-        Ok(())
     }
 
     /// Queues what is not copied, and finds the reason for what is refused.
@@ -565,8 +562,10 @@ impl FrameWriter {
         let queued = self.outbox.len();
         match u32::try_from(length) {
             Ok(header) if length <= limit => {
-                if HEADER + length > self.queue_limit - queued {
-                    return Err(Refusal::Full { length, queued, limit: self.queue_limit });
+                let limit = self.outbox.limit();
+                // The limit may have been lowered with more than that in the queue.
+                if HEADER + length > limit.saturating_sub(queued) {
+                    return Err(Refusal::Full { length, queued, limit });
                 }
                 Ok(header)
             }
@@ -621,7 +620,7 @@ impl FrameWriter {
             }
             Err(error) => {
                 self.broken = Some(Broken::from(&error));
-                self.short_max = 0;
+                self.short = 0;
                 Err(error)
             }
         }
@@ -710,7 +709,7 @@ impl fmt::Debug for FrameWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameWriter")
             .field("queued", &self.outbox)
-            .field("queue_limit", &self.queue_limit)
+            .field("queue_limit", &self.outbox.limit())
             .field("max_frame_size", &self.frame_limit)
             .field("writable", &self.is_writable())
             .field("sent_bytes", &self.sent)
@@ -911,6 +910,35 @@ mod tests {
         writer.push(vec![7; 16]).unwrap();
         assert!(writer.flush(&mut sink).unwrap());
         assert_eq!(sink.0, [[20], [20]]);
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_counts_what_is_queued_before() {
+        let mut writer = FrameWriter::new();
+        writer.push("0123456789").unwrap();
+        let mut writer = writer.with_queue_limit(12);
+        for length in [0, 8] {
+            let refused = writer.push(vec![7; length]).unwrap_err();
+            assert_eq!(refused.reason(), Refusal::Full { length, queued: 14, limit: 12 });
+        }
+        let refused = writer.push(vec![7; 9]).unwrap_err();
+        assert_eq!(refused.reason(), Refusal::TooLong { length: 9, limit: 8 });
+        let mut sink = Pieces::default();
+        assert!(writer.flush(&mut sink).unwrap());
+        writer.push(vec![7; 8]).unwrap();
+        assert!(writer.flush(&mut sink).unwrap());
+        assert_eq!(sink.0, [[14], [12]]);
+    }
+
+    #[test]
+    fn a_broken_writer_stays_broken_with_other_limits() {
+        let mut writer = FrameWriter::new();
+        writer.push("lost").unwrap();
+        assert!(writer.flush(&mut [0; 3].as_mut_slice()).is_err());
+        let mut writer = writer.with_queue_limit(1 << 20).with_max_frame_size(100);
+        for frame in ["", "a frame"] {
+            assert_eq!(writer.push(frame).unwrap_err().reason(), Refusal::Broken);
+        }
     }
 
     #[test]

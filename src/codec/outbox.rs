@@ -16,7 +16,11 @@ const PIECES: usize = 32;
 
 /// See the module.
 pub(super) struct Outbox {
+    /// Copies, and behind them what earlier ones left. It ends where the limit does, or before: so
+    /// all that a short frame is compared with is the length of this.
     near: Vec<u8>,
+    /// Where in `near` the copies end.
+    end: usize,
     /// How much of `near` went out.
     sent: usize,
     far: VecDeque<Far>,
@@ -24,6 +28,8 @@ pub(super) struct Outbox {
     far_sent: usize,
     /// What is left of all far pieces.
     far_left: usize,
+    /// The most that may wait.
+    limit: usize,
 }
 
 /// A long piece, which goes out before `near[at]`.
@@ -33,48 +39,95 @@ struct Far {
 }
 
 impl Outbox {
-    pub(super) const fn new() -> Outbox {
-        Outbox { near: Vec::new(), sent: 0, far: VecDeque::new(), far_sent: 0, far_left: 0 }
+    /// An empty one for at most `limit` bytes.
+    pub(super) const fn new(limit: usize) -> Outbox {
+        Outbox {
+            near: Vec::new(),
+            end: 0,
+            sent: 0,
+            far: VecDeque::new(),
+            far_sent: 0,
+            far_left: 0,
+            limit,
+        }
+    }
+
+    /// The most that may wait.
+    #[inline]
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.keep_limit();
     }
 
     /// How many bytes wait.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.near.len() - self.sent + self.far_left
+        self.end - self.sent + self.far_left
     }
 
-    /// Queues a copy of both.
+    /// Queues a copy of both if the limit leaves room, and says whether it does.
     #[inline]
-    pub(super) fn copy(&mut self, header: [u8; 4], bytes: &[u8]) {
-        let needed = header.len() + bytes.len();
-        if self.near.capacity() - self.near.len() < needed {
-            self.make_room(needed);
+    pub(super) fn copy(&mut self, header: [u8; 4], bytes: &[u8]) -> bool {
+        let end = self.end + header.len() + bytes.len();
+        if end > self.near.len() {
+            return self.copy_slowly(header, bytes);
         }
-        self.near.extend_from_slice(&header);
-        self.near.extend_from_slice(bytes);
+        let (head, body) = self.near[self.end..end].split_at_mut(header.len());
+        head.copy_from_slice(&header);
+        body.copy_from_slice(bytes);
+        self.end = end;
+        true
     }
 
-    /// Queues a copy of the header, and `bytes`, of which there is at least one, as they are.
+    #[inline(never)]
+    fn copy_slowly(&mut self, header: [u8; 4], bytes: &[u8]) -> bool {
+        let needed = header.len() + bytes.len();
+        if needed > self.limit.saturating_sub(self.len()) {
+            return false;
+        }
+        self.make_room(needed);
+        self.copy(header, bytes)
+    }
+
+    /// Queues a copy of the header, and `bytes`, of which there is at least one, as they are. The
+    /// limit leaves room for both.
     pub(super) fn keep(&mut self, header: [u8; 4], bytes: Vec<u8>) {
         debug_assert!(!bytes.is_empty());
-        self.copy(header, &[]);
+        assert!(self.copy(header, &[]), "the limit leaves room");
         self.far_left += bytes.len();
-        self.far.push_back(Far { at: self.near.len(), bytes });
+        self.far.push_back(Far { at: self.end, bytes });
+        self.keep_limit();
     }
 
-    #[cold]
+    /// Makes `near` longer by what is needed, for which the limit leaves room.
     fn make_room(&mut self, needed: usize) {
         if self.near.capacity() == 0 {
-            self.near = spare::take_outgoing();
-        } else if self.sent >= self.near.len() / 2 {
+            spare::take_outgoing(&mut self.near);
+        } else if self.sent >= self.end / 2 {
             // Moves no more than went out since the last time.
             self.forget_sent();
         }
-        self.near.reserve(needed);
+        let end = self.end + needed;
+        if self.near.len() < end {
+            // As much again, so that this is done seldom.
+            self.near.resize(2 * end, 0);
+        }
+        self.keep_limit();
+    }
+
+    /// To be called when `near` became longer, or the limit nearer.
+    fn keep_limit(&mut self) {
+        let left = self.limit.saturating_sub(self.far_left).saturating_add(self.sent);
+        self.near.truncate(left.max(self.end));
     }
 
     fn forget_sent(&mut self) {
-        self.near.drain(..self.sent);
+        self.near.copy_within(self.sent..self.end, 0);
+        self.end -= self.sent;
         for far in &mut self.far {
             far.at -= self.sent;
         }
@@ -83,6 +136,7 @@ impl Outbox {
 
     /// Writes until nothing is left or the sink would block, and says which: `Ok(true)` if nothing
     /// is left. Adds what went out to `sent`.
+    #[inline(always)]
     pub(super) fn flush(
         &mut self,
         sink: &mut (impl Write + ?Sized),
@@ -111,16 +165,25 @@ impl Outbox {
                 },
             }
         }
-        spare::give_outgoing(std::mem::take(&mut self.near));
-        self.sent = 0;
-        self.far = VecDeque::new();
+        self.let_go();
         Ok(Flushed::All)
+    }
+
+    /// Who has nothing that waits holds nothing.
+    #[inline]
+    fn let_go(&mut self) {
+        spare::give_outgoing(&mut self.near);
+        self.end = 0;
+        self.sent = 0;
+        if self.far.capacity() > 0 {
+            self.far = VecDeque::new();
+        }
     }
 
     /// One write of what is next; at least one byte is offered, and at least one went out.
     fn write_once(&self, sink: &mut (impl Write + ?Sized)) -> io::Result<usize> {
         let (written, offered) = if self.far.is_empty() {
-            let bytes = &self.near[self.sent..];
+            let bytes = &self.near[self.sent..self.end];
             (sink.write(bytes)?, bytes.len())
         } else {
             let mut pieces = [IoSlice::new(&[]); PIECES];
@@ -155,7 +218,7 @@ impl Outbox {
             (from, skip) = (far.at, 0);
         }
         // If there are more far pieces, there are enough pieces already.
-        add(&self.near[from..]);
+        add(&self.near[from..self.end]);
         (count, offered)
     }
 
@@ -177,16 +240,16 @@ impl Outbox {
             self.far.pop_front();
         }
         self.sent += n;
-        debug_assert!(self.sent <= self.near.len());
+        debug_assert!(self.sent <= self.end);
     }
 
     /// While the sink would block, holds little more than what waits.
     fn shrink(&mut self) {
-        let waiting = self.near.len() - self.sent;
+        let waiting = self.end - self.sent;
         if self.near.capacity() > 4 * waiting {
             self.forget_sent();
-            let small = self.near.as_slice().to_vec();
-            spare::give_outgoing(std::mem::replace(&mut self.near, small));
+            let small = self.near[..self.end].to_vec();
+            spare::give_outgoing(&mut std::mem::replace(&mut self.near, small));
         }
     }
 }
@@ -219,13 +282,13 @@ mod tests {
 
     #[test]
     fn what_is_gathered_is_what_is_next() {
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::new(usize::MAX);
         let mut expected = Vec::new();
         for at in 0..3 * PIECES {
             let header = [u8::try_from(at).unwrap(); 4];
             expected.extend_from_slice(&header);
             match at % 3 {
-                0 => outbox.copy(header, &[]),
+                0 => assert!(outbox.copy(header, &[])),
                 1 => outbox.keep(header, vec![8]),
                 _ => outbox.keep(header, vec![7; 10]),
             }
@@ -250,10 +313,10 @@ mod tests {
 
     #[test]
     fn what_went_out_makes_room_for_what_comes() {
-        let mut outbox = Outbox::new();
-        outbox.copy([0; 4], &[]);
+        let mut outbox = Outbox::new(usize::MAX);
+        assert!(outbox.copy([0; 4], &[]));
         for _ in 0..100_000 {
-            outbox.copy([1; 4], &[]);
+            assert!(outbox.copy([1; 4], &[]));
             outbox.keep([2; 4], vec![3; 5]);
             outbox.advance(13);
         }
@@ -263,9 +326,9 @@ mod tests {
 
     /// With so much queued in a buffer that it fills, and so much of that sent.
     fn full(length: usize, sent: usize) -> Outbox {
-        let mut outbox = Outbox::new();
-        outbox.near = Vec::with_capacity(length);
-        outbox.near.resize(outbox.near.capacity(), 0);
+        let mut outbox = Outbox::new(usize::MAX);
+        outbox.near = vec![0; length];
+        outbox.end = length;
         outbox.sent = sent;
         outbox
     }
@@ -273,31 +336,72 @@ mod tests {
     #[test]
     fn what_fits_moves_nothing() {
         let mut outbox = full(100, 60);
-        outbox.near.truncate(outbox.near.capacity() - 10);
-        outbox.copy([1; 4], &[1; 6]);
-        assert_eq!((outbox.sent, outbox.near.len()), (60, outbox.near.capacity()));
-        outbox.copy([1; 4], &[]);
-        assert_eq!(outbox.sent, 0);
+        outbox.end = 90;
+        assert!(outbox.copy([1; 4], &[1; 6]));
+        assert_eq!((outbox.sent, outbox.end, outbox.near.len()), (60, 100, 100));
+        assert!(outbox.copy([1; 4], &[]));
+        assert_eq!((outbox.sent, outbox.end, outbox.near.len()), (0, 44, 100));
     }
 
     #[test]
     fn no_more_moves_than_went_out() {
-        let capacity = full(100, 0).near.capacity() / 2 * 2;
-        for (sent, left) in [(capacity / 2, 0), (capacity / 2 - 1, capacity / 2 - 1)] {
-            let mut outbox = full(capacity, sent);
-            outbox.copy([1; 4], &[]);
-            assert_eq!(outbox.sent, left, "of {capacity}");
+        for (sent, left) in [(50, 0), (49, 49)] {
+            let mut outbox = full(100, sent);
+            assert!(outbox.copy([1; 4], &[]));
+            assert_eq!(outbox.sent, left);
         }
     }
 
     #[test]
+    fn a_buffer_grows_to_twice_what_is_needed_and_no_further_than_the_limit() {
+        for (limit, length) in [(1000, 208), (208, 208), (207, 207), (104, 104)] {
+            let mut outbox = full(100, 0);
+            outbox.limit = limit;
+            assert!(outbox.copy([1; 4], &[]));
+            assert_eq!((outbox.end, outbox.near.len()), (104, length));
+        }
+        let mut outbox = full(100, 0);
+        outbox.limit = 103;
+        assert!(!outbox.copy([1; 4], &[]));
+        assert_eq!((outbox.end, outbox.near.len()), (100, 100));
+        outbox.sent = 1;
+        assert!(outbox.copy([1; 4], &[]));
+        assert_eq!((outbox.end, outbox.near.len()), (104, 104));
+    }
+
+    #[test]
+    fn what_is_kept_takes_room_from_what_is_copied() {
+        let mut outbox = Outbox::new(100);
+        outbox.near = vec![0; 100];
+        outbox.keep([1; 4], vec![1; 50]);
+        assert_eq!(outbox.near.len(), 50);
+        assert!(!outbox.copy([1; 4], &[0; 43]));
+        assert!(outbox.copy([1; 4], &[0; 42]));
+        outbox.advance(100);
+        assert!(outbox.copy([1; 4], &[0; 96]));
+        assert_eq!(outbox.len(), 100);
+    }
+
+    #[test]
+    fn a_lower_limit_leaves_what_is_queued() {
+        let mut outbox = full(200, 0);
+        outbox.end = 100;
+        for (limit, length) in [(150, 150), (50, 100)] {
+            outbox.set_limit(limit);
+            assert_eq!((outbox.end, outbox.near.len()), (100, length));
+        }
+        assert!(!outbox.copy([1; 4], &[]));
+        outbox.advance(54);
+        assert!(outbox.copy([1; 4], &[]));
+    }
+
+    #[test]
     fn a_blocked_writer_leaves_a_buffer_of_four_times_what_waits() {
-        let capacity = full(100, 0).near.capacity() / 4 * 4;
-        for (waiting, sent) in [(capacity / 4, 1), (capacity / 4 - 1, 0)] {
-            let mut outbox = full(capacity, 1);
-            outbox.near.truncate(1 + waiting);
+        for (waiting, sent) in [(25, 1), (24, 0)] {
+            let mut outbox = full(100, 1);
+            outbox.end = 1 + waiting;
             outbox.shrink();
-            assert_eq!(outbox.sent, sent, "of {capacity}");
+            assert_eq!(outbox.sent, sent);
             assert_eq!(outbox.len(), waiting);
         }
     }

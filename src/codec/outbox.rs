@@ -4,7 +4,10 @@
 //! long frame stays where it is; only its header is copied, and the place where it belongs is
 //! noted. So no system call is spent on a header, and no copy on a long frame.
 
-use super::{inbox::INTERRUPTIONS, spare};
+use super::{
+    inbox::INTERRUPTIONS,
+    spare::{self, CHUNK},
+};
 use std::{
     collections::VecDeque,
     fmt,
@@ -113,8 +116,9 @@ impl Outbox {
         }
         let end = self.end + needed;
         if self.near.len() < end {
-            // As much again, so that this is done seldom.
-            self.near.resize(2 * end, 0);
+            // Ahead of what is needed, so that this is done seldom; not far ahead, since zeros take
+            // memory where mere capacity may not.
+            self.near.resize(end + end.min(CHUNK), 0);
         }
         self.keep_limit();
     }
@@ -353,12 +357,17 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_grows_to_twice_what_is_needed_and_no_further_than_the_limit() {
+    fn a_buffer_grows_ahead_of_what_is_needed_and_no_further_than_the_limit() {
         for (limit, length) in [(1000, 208), (208, 208), (207, 207), (104, 104)] {
             let mut outbox = full(100, 0);
             outbox.limit = limit;
             assert!(outbox.copy([1; 4], &[]));
             assert_eq!((outbox.end, outbox.near.len()), (104, length));
+        }
+        for (end, length) in [(CHUNK, 2 * CHUNK), (CHUNK + 1, 2 * CHUNK + 1)] {
+            let mut outbox = full(end - 4, 0);
+            assert!(outbox.copy([1; 4], &[]));
+            assert_eq!((outbox.end, outbox.near.len()), (end, length));
         }
         let mut outbox = full(100, 0);
         outbox.limit = 103;

@@ -138,18 +138,19 @@ fn machine(load_before: &str) -> Vec<String> {
     let model = processor.lines().find_map(|line| line.strip_prefix("model name"));
     let model = model.map_or("a processor", |model| model.trim_start_matches([' ', '\t', ':']));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let (before, after) = (load_before.parse().unwrap_or(0.0), load().parse().unwrap_or(0.0));
+    // The load afterwards is the contenders' own.
+    let before: f64 = load_before.parse().unwrap_or(0.0);
     let mut machine = vec![format!(
         "{cores} cores of an {model}, Linux {}",
         kernel.trim().split('-').next().unwrap_or("?")
     )];
-    machine.push(if f64::max(before, after) > cores as f64 {
+    machine.push(if before > cores as f64 / 2.0 {
         format!(
-            "a busy machine: others ran as well (a load of {before} at the beginning and of {after} \
-             at the end), so times are long and their ratios less steady than they could be"
+            "a busy machine: others ran as well (a load of {before} at the beginning), so times are \
+             long and their ratios less steady than they could be"
         )
     } else {
-        format!("a load of {before} at the beginning and of {after} at the end")
+        format!("a load of {before} at the beginning")
     });
     let lock = include_str!("../Cargo.lock");
     let versions: Vec<String> =

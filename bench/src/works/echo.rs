@@ -8,7 +8,10 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::{
+    event::epoll::{self, EventData, EventFlags},
+    net::sockopt,
+};
 use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Write},
@@ -20,6 +23,7 @@ use std::{
         mpsc,
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
@@ -169,8 +173,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         for socket in &self.sockets {
-            let _ =
-                rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO));
+            let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
         }
     }
 }
@@ -178,6 +181,7 @@ impl Drop for Client {
 fn turn(serve: Serve, connections: usize, depth: usize) -> Turn {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     rustix::net::listen(&listener, 4096).expect("a longer queue");
+    probe(&listener).expect("options of TCP");
     let address = listener.local_addr().expect("an address");
     let threads = serve(listener, connections);
 
@@ -207,6 +211,16 @@ fn turn(serve: Serve, connections: usize, depth: usize) -> Turn {
         running.order(ops as usize);
         took.recv().expect("a result")
     })
+}
+
+/// Has the kernel ask idle peers whether they live, on the connections that `listener` accepts.
+///
+/// A client resets thousands at once, more than the loopback queues (net.core.netdev_max_backlog). A reset that
+/// was dropped there is not sent again, and a server would wait for the end of that connection for ever.
+fn probe(listener: &TcpListener) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(listener, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepintvl(listener, Duration::from_secs(5))?;
+    sockopt::set_socket_keepalive(listener, true)
 }
 
 struct Running {

@@ -89,6 +89,11 @@ pub fn open_descriptors() -> i64 {
     std::fs::read_dir("/proc/self/fd").expect("procfs").count() as i64 - 1
 }
 
+/// How many more the process may open. amy 0.10 leaves a queue open for each poller that it had.
+pub fn descriptors_left() -> u64 {
+    lift_descriptor_limit().saturating_sub(open_descriptors().unsigned_abs())
+}
+
 /// Numbers that look random and are the same in every run (xorshift64*).
 pub struct Random(u64);
 

@@ -88,7 +88,7 @@ fn measure(command: &str, times: usize, record: bool) {
         }
     }
     let mut curves = Vec::new();
-    for growth in growth::all(kit::lift_descriptor_limit()) {
+    for growth in growth::all(kit::descriptors_left()) {
         eprintln!("{}", growth.id);
         let costs = harness::run(&growth.work, growth.work.rounds * times);
         let cost = |line: &harness::Line| line.figures.get(growth.figure).copied();

@@ -144,7 +144,7 @@ fn machine(load_before: &str) -> Vec<String> {
         "{cores} cores of an {model}, Linux {}",
         kernel.trim().split('-').next().unwrap_or("?")
     )];
-    machine.push(if before > cores as f64 / 2.0 {
+    machine.push(if before > cores as f64 {
         format!(
             "a busy machine: others ran as well (a load of {before} at the beginning), so times are \
              long and their ratios less steady than they could be"

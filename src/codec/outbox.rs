@@ -405,6 +405,17 @@ mod tests {
     }
 
     #[test]
+    fn who_has_nothing_that_waits_holds_nothing() {
+        let mut outbox = Outbox::new(usize::MAX);
+        assert!(outbox.copy([0; 4], &[7; 50]));
+        outbox.keep([1; 4], vec![8; 50]);
+        let (mut sink, mut sent) = (Vec::new(), 0);
+        assert!(outbox.flush(&mut sink, &mut sent).unwrap() == Flushed::All);
+        assert_eq!((sink.len(), sent, outbox.len()), (108, 108, 0));
+        assert_eq!((outbox.near.capacity(), outbox.far.capacity()), (0, 0));
+    }
+
+    #[test]
     fn a_blocked_writer_leaves_a_buffer_of_four_times_what_waits() {
         for (waiting, sent) in [(25, 1), (24, 0)] {
             let mut outbox = full(100, 1);

@@ -496,8 +496,13 @@ impl FrameWriter {
     }
 
     fn with_limits(mut self) -> FrameWriter {
-        self.short = if self.broken.is_some() { 0 } else { LONG.min(self.longest() + 1) };
+        self.update_short();
         self
+    }
+
+    /// To be called when a limit has changed, or the writer is broken.
+    fn update_short(&mut self) {
+        self.short = if self.broken.is_some() { 0 } else { LONG.min(self.longest() + 1) };
     }
 
     /// The longest message that an empty queue has room for.
@@ -559,12 +564,10 @@ impl FrameWriter {
         }
         // What would not even fit into an empty queue would never be accepted: not `Full`.
         let limit = self.longest();
-        let queued = self.outbox.len();
         match u32::try_from(length) {
             Ok(header) if length <= limit => {
-                let limit = self.outbox.limit();
-                // The limit may have been lowered with more than that in the queue.
-                if HEADER + length > limit.saturating_sub(queued) {
+                if !self.outbox.has_room(HEADER + length) {
+                    let (queued, limit) = (self.outbox.len(), self.outbox.limit());
                     return Err(Refusal::Full { length, queued, limit });
                 }
                 Ok(header)
@@ -620,7 +623,7 @@ impl FrameWriter {
             }
             Err(error) => {
                 self.broken = Some(Broken::from(&error));
-                self.short = 0;
+                self.update_short();
                 Err(error)
             }
         }

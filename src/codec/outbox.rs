@@ -72,6 +72,12 @@ impl Outbox {
         self.end - self.sent + self.far_left
     }
 
+    /// Whether the limit leaves room for so many bytes.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        // The limit may have been lowered with more than that in the queue.
+        bytes <= self.limit.saturating_sub(self.len())
+    }
+
     /// Queues a copy of both if the limit leaves room, and says whether it does.
     #[inline]
     pub(super) fn copy(&mut self, header: [u8; 4], bytes: &[u8]) -> bool {
@@ -89,7 +95,7 @@ impl Outbox {
     #[inline(never)]
     fn copy_slowly(&mut self, header: [u8; 4], bytes: &[u8]) -> bool {
         let needed = header.len() + bytes.len();
-        if needed > self.limit.saturating_sub(self.len()) {
+        if !self.has_room(needed) {
             return false;
         }
         self.make_room(needed);
@@ -138,8 +144,9 @@ impl Outbox {
         self.sent = 0;
     }
 
-    /// Writes until nothing is left or the sink would block, and says which: `Ok(true)` if nothing
-    /// is left. Adds what went out to `sent`.
+    /// Writes until nothing is left or the sink would block, and says which. Adds what went out to
+    /// `sent`.
+    // Inlined, so that the result is not handed on through memory, which delayed each flush.
     #[inline(always)]
     pub(super) fn flush(
         &mut self,

@@ -140,9 +140,7 @@ pub(super) fn give_outgoing(buf: &mut Vec<u8>) {
             }
         });
     }
-    if buf.capacity() > 0 {
-        *buf = Vec::new();
-    }
+    *buf = Vec::new();
 }
 
 #[cfg(test)]

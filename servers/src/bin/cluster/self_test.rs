@@ -51,7 +51,7 @@ pub(crate) fn run(count: u64, fault: Option<Fault>) -> Result<()> {
                 scope.spawn(move || Client::new(number, nodes).work(load))
             })
             .collect();
-        let troubled = nodes.trouble();
+        let troubled = nodes.trouble(&load);
         load.stop.store(true, Ordering::Relaxed);
         for client in clients {
             client.join().map_err(|_| "a client panicked")?;
@@ -179,7 +179,7 @@ impl Nodes {
     }
 
     /// All that happens while the clients work.
-    fn trouble(&self) -> Result<()> {
+    fn trouble(&self, load: &Load) -> Result<()> {
         let mut leader = self.leader(None)?;
         thread::sleep(CALM);
         for _ in 0..2 {
@@ -203,19 +203,7 @@ impl Nodes {
         self.say(format!("node {leader} goes on as if nothing had happened"));
         thread::sleep(CALM);
 
-        let leader = self.leader(None)?;
-        let others = || self.peers.keys().filter(|id| **id != leader);
-        others().for_each(|&id| self.kill(id));
-        self.say(format!("all nodes but {leader}, the leader, were killed"));
-        thread::sleep(CALM);
-        self.kill(leader);
-        others().try_for_each(|&id| self.restart(id))?;
-        self.say("it was killed, and the others are back, who know nothing of what it did alone");
-        self.leader(Some(leader))?;
-        thread::sleep(BRIEFLY);
-        self.restart(leader)?;
-        self.say(format!("node {leader} is back"));
-        thread::sleep(CALM);
+        self.isolate(load)?;
 
         for &id in self.peers.keys() {
             self.kill(id);
@@ -225,6 +213,49 @@ impl Nodes {
             self.restart(id)?;
         }
         self.say("all nodes are back");
+        self.leader(None)?;
+        thread::sleep(CALM);
+        Ok(())
+    }
+
+    /// Leaves the leader alone, then the others without it, then the first alone again. What a node
+    /// says while it is alone cannot be known to the others, nor the other way round, so whoever answers
+    /// without having asked a majority is found out here, whatever the other clients do.
+    fn isolate(&self, load: &Load) -> Result<()> {
+        let leader = self.leader(None)?;
+        let others = || self.peers.keys().filter(|id| **id != leader);
+        let mut client = Client::new(CLIENTS, self);
+
+        others().for_each(|&id| self.kill(id));
+        self.say(format!("all nodes but {leader}, the leader, were killed"));
+        let end = Instant::now() + CALM;
+        client.until = Some(end);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while Instant::now() < end {
+                    client.enter(load);
+                    thread::sleep(PAUSE);
+                }
+            });
+            thread::sleep(CALM);
+            // Which ends the wait for an answer, too.
+            self.kill(leader);
+        });
+        others().try_for_each(|&id| self.restart(id))?;
+        self.say("it was killed, and the others are back, who know nothing of what it did alone");
+        self.leader(Some(leader))?;
+        client.until = Some(Instant::now() + LONG);
+        (0..REGISTERS).for_each(|key| client.put(load, key));
+
+        others().for_each(|&id| self.kill(id));
+        self.restart(leader)?;
+        self.say(format!(
+            "node {leader} is back, and knows nothing of what they did; they were killed"
+        ));
+        client.until = Some(Instant::now() + BRIEFLY);
+        (0..REGISTERS).for_each(|key| client.get(load, key));
+        others().try_for_each(|&id| self.restart(id))?;
+        self.say("they are back");
         self.leader(None)?;
         thread::sleep(CALM);
         Ok(())
@@ -413,13 +444,7 @@ impl<'a> Client<'a> {
             let key = self.random(KEYS);
             match self.random(5) {
                 0 | 1 => self.get(load, key),
-                2 => {
-                    let number = load.next.fetch_add(1, Ordering::Relaxed);
-                    let words = ["SET", &format!("ledger:{number}"), &number.to_string()];
-                    if let Outcome::Done(_) = self.ask(&words, true) {
-                        load.ledger.lock().expect("no client panics with it").push(number);
-                    }
-                }
+                2 => self.enter(load),
                 _ => self.put(load, key),
             }
             // From time to time ask somebody else, who may or may not know the leader.
@@ -427,6 +452,15 @@ impl<'a> Client<'a> {
                 self.connection = None;
             }
             thread::sleep(PAUSE);
+        }
+    }
+
+    /// Writes what nobody overwrites.
+    fn enter(&mut self, load: &Load) {
+        let number = load.next.fetch_add(1, Ordering::Relaxed);
+        let words = ["SET", &format!("ledger:{number}"), &number.to_string()];
+        if let Outcome::Done(_) = self.ask(&words, true) {
+            load.ledger.lock().expect("no client panics with it").push(number);
         }
     }
 

@@ -26,17 +26,24 @@ pub(super) struct Outbox {
     end: usize,
     /// How much of `near` went out.
     sent: usize,
-    far: VecDeque<Far>,
-    /// How much of the first far piece went out; only when all of `near` before it did.
-    far_sent: usize,
-    /// What is left of all far pieces.
-    far_left: usize,
+    /// Long pieces that wait, of which there is one at least.
+    long: Option<Box<Long>>,
     /// The most that may wait.
     limit: usize,
 }
 
+/// The long pieces that wait. Apart, so that a writer without any is small.
+#[derive(Default)]
+struct Long {
+    pieces: VecDeque<Piece>,
+    /// How much of the first one went out; only when all of `near` before it did.
+    sent: usize,
+    /// What is left of all of them.
+    left: usize,
+}
+
 /// A long piece, which goes out before `near[at]`.
-struct Far {
+struct Piece {
     at: usize,
     bytes: Vec<u8>,
 }
@@ -44,15 +51,7 @@ struct Far {
 impl Outbox {
     /// An empty one for at most `limit` bytes.
     pub(super) const fn new(limit: usize) -> Outbox {
-        Outbox {
-            near: Vec::new(),
-            end: 0,
-            sent: 0,
-            far: VecDeque::new(),
-            far_sent: 0,
-            far_left: 0,
-            limit,
-        }
+        Outbox { near: Vec::new(), end: 0, sent: 0, long: None, limit }
     }
 
     /// The most that may wait.
@@ -69,7 +68,12 @@ impl Outbox {
     /// How many bytes wait.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.end - self.sent + self.far_left
+        self.end - self.sent + self.long_left()
+    }
+
+    #[inline]
+    fn long_left(&self) -> usize {
+        self.long.as_ref().map_or(0, |long| long.left)
     }
 
     /// Whether the limit leaves room for so many bytes.
@@ -107,8 +111,9 @@ impl Outbox {
     pub(super) fn keep(&mut self, header: [u8; 4], bytes: Vec<u8>) {
         debug_assert!(!bytes.is_empty());
         assert!(self.copy(header, &[]), "the limit leaves room");
-        self.far_left += bytes.len();
-        self.far.push_back(Far { at: self.end, bytes });
+        let long = self.long.get_or_insert_default();
+        long.left += bytes.len();
+        long.pieces.push_back(Piece { at: self.end, bytes });
         self.keep_limit();
     }
 
@@ -131,15 +136,15 @@ impl Outbox {
 
     /// To be called when `near` became longer, or the limit nearer.
     fn keep_limit(&mut self) {
-        let left = self.limit.saturating_sub(self.far_left).saturating_add(self.sent);
+        let left = self.limit.saturating_sub(self.long_left()).saturating_add(self.sent);
         self.near.truncate(left.max(self.end));
     }
 
     fn forget_sent(&mut self) {
         self.near.copy_within(self.sent..self.end, 0);
         self.end -= self.sent;
-        for far in &mut self.far {
-            far.at -= self.sent;
+        for piece in self.long.iter_mut().flat_map(|long| &mut long.pieces) {
+            piece.at -= self.sent;
         }
         self.sent = 0;
     }
@@ -186,30 +191,39 @@ impl Outbox {
         spare::give_outgoing(&mut self.near);
         self.end = 0;
         self.sent = 0;
-        if self.far.capacity() > 0 {
-            self.far = VecDeque::new();
-        }
+        debug_assert!(self.long.is_none());
     }
 
     /// One write of what is next; at least one byte is offered, and at least one went out.
+    #[inline]
     fn write_once(&self, sink: &mut (impl Write + ?Sized)) -> io::Result<usize> {
-        let (written, offered) = if self.far.is_empty() {
+        let (written, offered) = if self.long.is_none() {
             let bytes = &self.near[self.sent..self.end];
             (sink.write(bytes)?, bytes.len())
         } else {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let (count, offered) = self.gather(&mut pieces);
-            (sink.write_vectored(&pieces[..count])?, offered)
+            self.write_pieces(sink)?
         };
-        if written == 0 {
-            let text = "the sink takes no more bytes";
-            return Err(io::Error::new(ErrorKind::WriteZero, text));
-        }
-        if written > offered {
-            let text = format!("the sink claims to have written {written} of {offered} bytes");
-            return Err(io::Error::new(ErrorKind::InvalidData, text));
+        if written == 0 || written > offered {
+            return Err(Self::wrong(written, offered));
         }
         Ok(written)
+    }
+
+    /// The same where long pieces are next. Returns what was written, and offered.
+    #[inline(never)]
+    fn write_pieces(&self, sink: &mut (impl Write + ?Sized)) -> io::Result<(usize, usize)> {
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let (count, offered) = self.gather(&mut pieces);
+        Ok((sink.write_vectored(&pieces[..count])?, offered))
+    }
+
+    #[cold]
+    fn wrong(written: usize, offered: usize) -> io::Error {
+        if written == 0 {
+            return io::Error::new(ErrorKind::WriteZero, "the sink takes no more bytes");
+        }
+        let text = format!("the sink claims to have written {written} of {offered} bytes");
+        io::Error::new(ErrorKind::InvalidData, text)
     }
 
     /// Lists what is next, without empty pieces. Returns how many pieces, and their bytes.
@@ -222,36 +236,46 @@ impl Outbox {
                 offered += bytes.len();
             }
         };
-        let (mut from, mut skip) = (self.sent, self.far_sent);
-        for far in self.far.iter().take(PIECES) {
-            add(&self.near[from..far.at]);
-            add(&far.bytes[skip..]);
-            (from, skip) = (far.at, 0);
+        let (mut from, mut skip) = (self.sent, self.long.as_ref().map_or(0, |long| long.sent));
+        for piece in self.long.iter().flat_map(|long| &long.pieces).take(PIECES) {
+            add(&self.near[from..piece.at]);
+            add(&piece.bytes[skip..]);
+            (from, skip) = (piece.at, 0);
         }
-        // If there are more far pieces, there are enough pieces already.
+        // If there are more long pieces, there are enough pieces already.
         add(&self.near[from..self.end]);
         (count, offered)
     }
 
     /// Notes that the next `n` bytes went out.
-    fn advance(&mut self, mut n: usize) {
-        while let Some(far) = self.far.front() {
-            let near = n.min(far.at - self.sent);
+    #[inline]
+    fn advance(&mut self, n: usize) {
+        let behind = if self.long.is_none() { n } else { self.advance_long(n) };
+        self.sent += behind;
+        debug_assert!(self.sent <= self.end);
+    }
+
+    /// The same up to the last long piece. Returns how many of the bytes are behind it.
+    #[inline(never)]
+    fn advance_long(&mut self, mut n: usize) -> usize {
+        let Some(long) = &mut self.long else { return n };
+        while let Some(piece) = long.pieces.front() {
+            let near = n.min(piece.at - self.sent);
             self.sent += near;
             n -= near;
-            let left = far.bytes.len() - self.far_sent;
+            let left = piece.bytes.len() - long.sent;
             if n < left {
-                self.far_sent += n;
-                self.far_left -= n;
-                return;
+                long.sent += n;
+                long.left -= n;
+                return 0;
             }
             n -= left;
-            self.far_left -= left;
-            self.far_sent = 0;
-            self.far.pop_front();
+            long.left -= left;
+            long.sent = 0;
+            long.pieces.pop_front();
         }
-        self.sent += n;
-        debug_assert!(self.sent <= self.end);
+        self.long = None;
+        n
     }
 
     /// While the sink would block, holds little more than what waits.
@@ -281,7 +305,7 @@ impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox")
             .field("bytes", &self.len())
-            .field("long_frames", &self.far.len())
+            .field("long_frames", &self.long.as_ref().map_or(0, |long| long.pieces.len()))
             .field("buffer", &self.near.capacity())
             .finish()
     }
@@ -331,7 +355,7 @@ mod tests {
             outbox.keep([2; 4], vec![3; 5]);
             outbox.advance(13);
         }
-        assert_eq!((outbox.len(), outbox.far.len()), (4, 1));
+        assert_eq!((outbox.len(), outbox.long.as_ref().unwrap().pieces.len()), (4, 1));
         assert!(outbox.near.capacity() < 1000);
     }
 
@@ -419,7 +443,7 @@ mod tests {
         let (mut sink, mut sent) = (Vec::new(), 0);
         assert!(outbox.flush(&mut sink, &mut sent).unwrap() == Flushed::All);
         assert_eq!((sink.len(), sent, outbox.len()), (108, 108, 0));
-        assert_eq!((outbox.near.capacity(), outbox.far.capacity()), (0, 0));
+        assert_eq!((outbox.near.capacity(), outbox.long.is_none()), (0, true));
     }
 
     #[test]

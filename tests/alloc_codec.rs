@@ -225,7 +225,7 @@ fn an_idle_reader_holds_nothing() {
 }
 
 #[test]
-fn a_reader_that_was_not_asked_again_holds_no_more_than_came_last() {
+fn readers_that_were_not_asked_again_hold_no_more_than_came_last_but_for_one() {
     warm_up();
     let bytes = stream(100, 2);
     let mut readers: Vec<FrameReader> =
@@ -236,7 +236,7 @@ fn a_reader_that_was_not_asked_again_holds_no_more_than_came_last() {
             assert_eq!(reader.iter_mut().count(), 2);
         }
     });
-    assert!(counts.held <= 1000 * 256, "{counts:?}");
+    assert!(counts.held <= 1000 * 256 + SPARE, "{counts:?}");
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn an_idle_writer_holds_nothing_and_a_blocked_one_what_waits() {
             assert!(!writer.write(&mut Blocked, vec![7; 100]).unwrap());
         }
     });
-    assert!(counts.held <= 1000 * 256, "{counts:?}");
+    assert!(counts.held <= 1000 * 256 + SPARE, "{counts:?}");
     let ((), counts) = measure(|| {
         for writer in &mut writers {
             assert!(writer.flush(&mut io::sink()).unwrap());

@@ -84,7 +84,9 @@ const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
 /// [`has_more`](FrameReader::has_more) or `read` had nothing more. In between it holds a few times
 /// what the last `read` left; and while the source has more, up to 64 KiB, or as much again, beyond
 /// what was received, whatever the headers claim. Each thread keeps one
-/// buffer to read into, of 1 MiB at most, for all its readers.
+/// buffer to read into, of 1 MiB at most, for all its readers, and lets one of them have another
+/// until that one's `has_more` or `read` is called: so who takes messages at once does not pay for
+/// moving them.
 ///
 /// # Examples
 ///
@@ -329,6 +331,7 @@ impl FrameCut {
 }
 
 impl Cut for FrameCut {
+    #[inline]
     fn front(&mut self, bytes: &[u8], ended: bool) -> Front {
         self.look(bytes, ended)
     }
@@ -456,7 +459,7 @@ pub struct FrameWriter {
     short: usize,
     writable: bool,
     sent: u64,
-    broken: Option<Broken>,
+    broken: Option<Box<Broken>>,
 }
 
 impl Default for FrameWriter {
@@ -622,7 +625,7 @@ impl FrameWriter {
                 Ok(flushed == Flushed::All)
             }
             Err(error) => {
-                self.broken = Some(Broken::from(&error));
+                self.broken = Some(Box::new(Broken::from(&error)));
                 self.update_short();
                 Err(error)
             }

@@ -11,6 +11,8 @@
 //! borrows the thread's spare buffer when it reads, and gives it back as soon as the source is
 //! drained: if little is left in hand, that moves into a buffer of its own size. So what a reader
 //! holds follows what it received; while it is known that more is there, it keeps what it has.
+//! So does one reader of each thread that has whole messages, until it is asked for more: who takes
+//! them at once never sees them moved.
 //!
 //! Nothing can be given back when the last message was taken: the messages borrow the buffer, and
 //! may outlive the iterator that gave them. Whoever asks next whether there is more, or reads, does
@@ -28,7 +30,10 @@ const BUDGET: usize = CHUNK;
 /// A source is offered room in proportion to what it gave before, within these bounds: what was
 /// offered has to be zeroed before another reader may have it.
 const OFFER_FIRST: usize = 16 * 1024;
-const OFFER_LEAST: usize = 2 * 1024;
+const OFFER_LEAST: usize = 512;
+/// After so many reads in a row that brought less than half of what was offered, that is halved:
+/// not at the first one, since a second read where more comes costs more than the zeros do.
+const SHRINK_AFTER: u8 = 4;
 
 /// How often in a row a source may be interrupted before `read` returns.
 pub(super) const INTERRUPTIONS: u32 = 16;
@@ -149,17 +154,21 @@ pub(super) struct Inbox {
     owner: Owner,
     /// How much the source is offered next.
     offer: usize,
+    /// How many reads in a row brought less than half of that.
+    less: u8,
     budget: usize,
     /// The source may have more, as far as is known; also if it failed.
     more: bool,
     /// The source said that it has ended.
     ended: bool,
     /// The source broke its contract, and is not asked again.
-    overclaimed: Option<FrameError>,
+    overclaimed: Option<Box<FrameError>>,
     /// An error of the source, to be told when what is in hand was taken.
     failed: Option<io::Error>,
     /// The user knows that nothing more will come.
     told: bool,
+    /// This is the one that keeps its buffer. See `keeps`.
+    kept: bool,
 }
 
 impl Inbox {
@@ -171,12 +180,14 @@ impl Inbox {
             touched: 0,
             owner: Owner::NOBODY,
             offer: OFFER_FIRST,
+            less: 0,
             budget: BUDGET,
             more: false,
             ended: false,
             overclaimed: None,
             failed: None,
             told: false,
+            kept: false,
         }
     }
 
@@ -237,17 +248,20 @@ impl Inbox {
     ) -> io::Result<usize> {
         let mut got = 0;
         let result = self.fill(cut, source, drained, &mut got);
-        self.settle();
-        result.map(|()| got)
+        if !matches!(result, Ok(true)) || !self.keeps() {
+            self.settle();
+        }
+        result.map(|_whole| got)
     }
 
+    /// Returns whether something whole is in hand.
     fn fill(
         &mut self,
         cut: &mut impl Cut,
         source: &mut (impl Read + ?Sized),
         drained: Drained,
         got: &mut usize,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut interruptions = 0;
         self.more = !self.is_finished();
         loop {
@@ -258,7 +272,8 @@ impl Inbox {
                 Front::Skip(_) => continue,
             };
             if !whole {
-                if let Some(error) = self.overclaimed {
+                if let Some(error) = &self.overclaimed {
+                    let error = **error;
                     return Err(self.tell(error));
                 }
                 if let Some(error) = self.failed.take() {
@@ -266,12 +281,12 @@ impl Inbox {
                 }
             }
             if !self.more || self.failed.is_some() {
-                return Ok(());
+                return Ok(whole);
             }
 
             let room = self.make_room(whole, within, *got);
             if room == 0 {
-                return Ok(());
+                return Ok(whole);
             }
             self.touched = self.touched.max(self.end + room);
             match source.read(&mut self.buf[self.end..self.end + room]) {
@@ -280,7 +295,8 @@ impl Inbox {
                     self.more = false;
                 }
                 Ok(n) if n > room => {
-                    self.overclaimed = Some(FrameError::Overclaimed { claimed: n, offered: room });
+                    let error = FrameError::Overclaimed { claimed: n, offered: room };
+                    self.overclaimed = Some(Box::new(error));
                     self.more = false;
                 }
                 Ok(n) => {
@@ -293,12 +309,12 @@ impl Inbox {
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
                         self.more = false;
-                        return Ok(());
+                        return Ok(whole);
                     }
                     ErrorKind::Interrupted => {
                         interruptions += 1;
                         if interruptions == INTERRUPTIONS {
-                            return Ok(());
+                            return Ok(whole);
                         }
                     }
                     // Behind what is in hand; without anything in hand it is told at once, above.
@@ -327,6 +343,9 @@ impl Inbox {
     /// How much the source may be offered behind `end`: 0 if what is in hand has to be taken first,
     /// or if the budget is spent.
     fn make_room(&mut self, whole: bool, within: usize, got: usize) -> usize {
+        if self.buf.is_empty() {
+            return self.first_room();
+        }
         let have = self.end - self.start;
         let spent = if whole { got.max(have) } else { got };
         let allowed = self.budget.saturating_sub(spent).min(self.offer);
@@ -338,11 +357,7 @@ impl Inbox {
         }
         // Moves no more than about to arrive, so that the work stays linear in what arrives.
         if self.buf.len() < CHUNK && have <= self.offer {
-            if self.owner == Owner::NOBODY {
-                self.owner = Owner::new();
-            }
-            let (buf, touched) = spare::take_large(self.owner);
-            self.move_to(buf, touched);
+            self.move_to(spare::take_large);
         }
         let must_move = !whole && self.end == self.buf.len();
         let may_move = have <= self.start && self.buf.len() - self.end < allowed;
@@ -361,27 +376,64 @@ impl Inbox {
         if within > CHUNK && !whole { room.min(within - have) } else { room }
     }
 
+    /// The same where nothing is in hand and no buffer is held, which has nothing to move.
+    #[inline]
+    fn first_room(&mut self) -> usize {
+        if self.owner == Owner::NOBODY {
+            self.owner = Owner::new();
+        }
+        (self.start, self.end) = (0, 0);
+        self.touched = spare::take_large(&mut self.buf, self.owner);
+        self.budget.min(self.offer).min(self.buf.len())
+    }
+
+    #[inline]
     fn learn(&mut self, n: usize, offered: usize) {
         if n == self.offer {
             self.offer = (4 * self.offer).min(self.budget.max(CHUNK));
-        } else if n < self.offer / 8 && offered == self.offer {
+        } else if n < self.offer / 2 && offered == self.offer {
+            self.less += 1;
+            if self.less < SHRINK_AFTER && n >= self.offer / 8 {
+                return;
+            }
             self.offer = (self.offer / 2).max(OFFER_LEAST);
         }
+        self.less = 0;
+    }
+
+    /// Whether the buffer stays until the user has asked for more: what is in hand is about to be
+    /// taken, and would be moved for nothing. One reader of each thread may, so that those who are
+    /// not asked do not all hold a large one.
+    #[inline]
+    fn keeps(&mut self) -> bool {
+        if self.more || self.is_empty() || !spare::is_large(self.buf.len()) {
+            return false;
+        }
+        if !self.kept {
+            self.kept = spare::keep();
+        }
+        self.kept
     }
 
     /// Gives back what is not needed until the source has something again.
     fn settle(&mut self) {
+        if std::mem::take(&mut self.kept) {
+            spare::end_keep();
+        }
         debug_assert!(self.start <= self.end && self.end <= self.buf.len());
         debug_assert!(self.end <= self.touched && self.touched <= self.buf.len());
         let have = self.end - self.start;
         if have == 0 {
-            spare::give(std::mem::take(&mut self.buf), self.touched, self.owner);
+            spare::give(&mut self.buf, self.touched, self.owner);
             (self.start, self.end, self.touched) = (0, 0, 0);
         } else if self.more {
             // It is about to be used again.
         } else if have <= CHUNK / 4 {
             if self.buf.len() > 4 * have.max(64) {
-                self.move_to(spare::take_small(have), 0);
+                self.move_to(|buf, _| {
+                    *buf = spare::take_small(have);
+                    0
+                });
             }
         } else if self.buf.len() > (have + CHUNK).max(2 * have) {
             self.buf.copy_within(self.start..self.end, 0);
@@ -391,12 +443,18 @@ impl Inbox {
         }
     }
 
-    /// Moves what is in hand to a buffer that has room for it, and is zero behind `touched`.
-    fn move_to(&mut self, buf: Vec<u8>, touched: usize) {
+    /// Moves what is in hand to another buffer, which `take` puts in the place of an empty one. It
+    /// has room, and is zero behind as many bytes as `take` returns.
+    fn move_to(&mut self, take: impl FnOnce(&mut Vec<u8>, Owner) -> usize) {
+        let mut old = std::mem::take(&mut self.buf);
+        let touched = take(&mut self.buf, self.owner);
         let have = self.end - self.start;
-        let old = std::mem::replace(&mut self.buf, buf);
-        self.buf[..have].copy_from_slice(&old[self.start..self.end]);
-        spare::give(old, self.touched, self.owner);
+        if have > 0 {
+            self.buf[..have].copy_from_slice(&old[self.start..self.end]);
+        }
+        if !old.is_empty() {
+            spare::give(&mut old, self.touched, self.owner);
+        }
         (self.start, self.end, self.touched) = (0, have, touched.max(have));
     }
 
@@ -421,7 +479,10 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        spare::give(std::mem::take(&mut self.buf), self.touched, self.owner);
+        if self.kept {
+            spare::end_keep();
+        }
+        spare::give(&mut self.buf, self.touched, self.owner);
     }
 }
 
@@ -528,6 +589,51 @@ mod tests {
         *inbox.bytes_and_taken().1 += 20;
         assert_eq!(inbox.read(&mut Fixed(10), &mut Give(0), Drained::WouldBlock).unwrap(), 0);
         assert_eq!((inbox.buf.capacity(), inbox.touched), (0, 0));
+    }
+
+    fn received(inbox: &mut Inbox, source: &mut Give, drained: Drained) -> usize {
+        inbox.read(&mut Fixed(10), source, drained).unwrap();
+        inbox.buf.len()
+    }
+
+    #[test]
+    fn one_reader_of_a_thread_keeps_what_is_about_to_be_taken_where_it_came() {
+        let mut readers = [Inbox::new(), Inbox::new(), Inbox::new()];
+        for drained in [Drained::WouldBlock, Drained::Short] {
+            let lens = readers.each_mut().map(|inbox| received(inbox, &mut Give(10), drained));
+            assert_eq!(lens, [CHUNK, 64, 64]);
+            // All of them give it back, and another one may.
+            for inbox in &mut readers {
+                assert!(!inbox.has_more_or_rest());
+                assert_eq!((inbox.buf.len(), inbox.bytes()), (64, [7; 10].as_slice()));
+                *inbox.bytes_and_taken().1 += 10;
+                assert!(!inbox.has_more_or_rest());
+                assert_eq!(inbox.buf.len(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_keeps_a_part_or_waits_for_one_that_is_gone() {
+        let (mut one, mut other) = (Inbox::new(), Inbox::new());
+        assert_eq!(received(&mut one, &mut Give(9), Drained::Short), 64);
+        assert_eq!(received(&mut other, &mut Give(10), Drained::Short), CHUNK);
+        drop(other);
+        assert_eq!(received(&mut one, &mut Give(1), Drained::Short), CHUNK);
+        // Who reads again, and has nothing whole any more, gives it back.
+        *one.bytes_and_taken().1 += 10;
+        assert_eq!(received(&mut one, &mut Give(9), Drained::Short), 64);
+        other = Inbox::new();
+        assert_eq!(received(&mut other, &mut Give(10), Drained::Short), CHUNK);
+    }
+
+    #[test]
+    fn who_has_more_leaves_it_to_another_to_keep_a_buffer() {
+        let (mut one, mut other) = (Inbox::new(), Inbox::new());
+        one.set_budget(20);
+        assert_eq!(received(&mut one, &mut Give(30), Drained::Short), CHUNK);
+        assert!(one.has_more_or_rest());
+        assert_eq!(received(&mut other, &mut Give(10), Drained::Short), CHUNK);
     }
 
     #[test]
@@ -644,14 +750,24 @@ mod tests {
             (8000, 8000, 1000, 8000),
             (8000, 8000, 999, 4000),
             (8000, 7999, 999, 8000), // there was no room for more
-            (3000, 3000, 1, 2048),
-            (2048, 2048, 1, 2048),
+            (1000, 1000, 1, 512),
+            (512, 512, 1, 512),
         ];
         for (offer, offered, came, next) in cases {
             let mut inbox = Inbox::new();
             (inbox.offer, inbox.budget) = (offer, most);
             inbox.learn(came, offered);
             assert_eq!(inbox.offer, next, "{offer} {offered} {came}");
+        }
+        for (came, last) in [(3999, 4000), (4000, 8000)] {
+            let mut inbox = Inbox::new();
+            inbox.offer = 8000;
+            for _ in 1..SHRINK_AFTER {
+                inbox.learn(1000, 8000);
+                assert_eq!(inbox.offer, 8000);
+            }
+            inbox.learn(came, 8000);
+            assert_eq!((inbox.offer, inbox.less), (last, 0));
         }
         let mut inbox = Inbox::new();
         (inbox.offer, inbox.budget) = (CHUNK, 10);

@@ -22,7 +22,11 @@ const SIZES: usize = 10;
 
 thread_local! {
     /// To read into: at least `CHUNK` long.
-    static LARGE: Cell<Large> = const { Cell::new(Large::NONE) };
+    static LARGE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Whose bytes are in it, and how far; the rest is zero.
+    static TOUCHED: Cell<(Owner, usize)> = const { Cell::new((Owner::NOBODY, 0)) };
+    /// One of the readers that were given a large one keeps it.
+    static KEPT: Cell<bool> = const { Cell::new(false) };
     /// To keep a little in: one of each size, all zero.
     static SMALL: [Cell<Vec<u8>>; SIZES] = const { [const { Cell::new(Vec::new()) }; SIZES] };
     /// To write from: what is in it was sent before.
@@ -51,36 +55,39 @@ impl Owner {
     }
 }
 
-/// A buffer that was given back, the first `touched` bytes of which hold what `owner` received. The
-/// rest is zero.
-struct Large {
-    buf: Vec<u8>,
-    touched: usize,
-    owner: Owner,
+/// Puts a buffer of `CHUNK` bytes or more in the place of an empty one. Returns how many of its
+/// first bytes are not zero, but what `owner` received earlier.
+pub(super) fn take_large(buf: &mut Vec<u8>, owner: Owner) -> usize {
+    let _ = LARGE.try_with(|slot| slot.swap(Cell::from_mut(buf)));
+    if buf.is_empty() {
+        *buf = vec![0; CHUNK];
+        return 0;
+    }
+    let (toucher, touched) = TOUCHED.get();
+    if toucher.is(owner) {
+        return touched;
+    }
+    buf[..touched].fill(0);
+    0
 }
 
-impl Large {
-    const NONE: Large = Large { buf: Vec::new(), touched: 0, owner: Owner::NOBODY };
+/// Whether a buffer of this length is one to read into that a thread keeps.
+#[inline]
+pub(super) fn is_large(length: usize) -> bool {
+    (CHUNK..=SPARE_MAX).contains(&length)
 }
 
-impl Default for Large {
-    fn default() -> Large {
-        Large::NONE
-    }
+/// Whether a reader may keep a large buffer that is not needed, until `end_keep`.
+///
+/// One of each thread may. If readers change threads between both calls, no further one may on the
+/// thread that they left, and never are more kept than threads were asked.
+pub(super) fn keep() -> bool {
+    !KEPT.replace(true)
 }
 
-/// A buffer of `CHUNK` bytes or more, and how many of its first ones are not zero, but what `owner`
-/// received earlier.
-pub(super) fn take_large(owner: Owner) -> (Vec<u8>, usize) {
-    let mut spare = LARGE.try_with(Cell::take).unwrap_or_default();
-    if spare.buf.is_empty() {
-        return (vec![0; CHUNK], 0);
-    }
-    if !spare.owner.is(owner) {
-        spare.buf[..spare.touched].fill(0);
-        spare.touched = 0;
-    }
-    (spare.buf, spare.touched)
+/// No reader of this thread keeps a large buffer any more.
+pub(super) fn end_keep() {
+    KEPT.set(false);
 }
 
 /// A buffer of zeros that has room for `needed` bytes, and for less than twice as many (or 64).
@@ -97,28 +104,27 @@ fn slot_of(length: usize) -> usize {
 }
 
 /// Takes the buffer of `owner` back, of which a source may have written to the first `touched`
-/// bytes.
-pub(super) fn give(mut buf: Vec<u8>, touched: usize, owner: Owner) {
+/// bytes, and leaves an empty one.
+pub(super) fn give(buf: &mut Vec<u8>, touched: usize, owner: Owner) {
     let length = buf.len();
     // `try_with` fails when the thread ends: then the buffer is freed.
-    if (CHUNK..=SPARE_MAX).contains(&length) {
+    if is_large(length) {
         let _ = LARGE.try_with(|slot| {
-            let kept = slot.take();
-            let given = Large { buf, touched, owner };
-            slot.set(if kept.buf.len() >= length { kept } else { given });
+            slot.swap(Cell::from_mut(buf));
+            if buf.len() >= length {
+                slot.swap(Cell::from_mut(buf));
+            } else {
+                TOUCHED.set((owner, touched));
+            }
         });
     } else if length >= SMALLEST && length.is_power_of_two() {
         let _ = SMALL.try_with(|slots| {
             let Some(slot) = slots.get(slot_of(length)) else { return };
-            let kept = slot.take();
-            if kept.is_empty() {
-                buf[..touched].fill(0);
-                slot.set(buf);
-            } else {
-                slot.set(kept);
-            }
+            buf[..touched].fill(0);
+            slot.swap(Cell::from_mut(buf));
         });
     }
+    *buf = Vec::new();
 }
 
 /// Puts a spare buffer, if there is one, in the place of `buf`, which is empty.
@@ -153,15 +159,22 @@ mod tests {
         buf
     }
 
+    fn large(owner: Owner) -> (Vec<u8>, usize) {
+        let mut buf = Vec::new();
+        let touched = take_large(&mut buf, owner);
+        (buf, touched)
+    }
+
     #[test]
     fn what_one_touched_is_zero_when_another_takes_it() {
         for length in [64, 1024, 32 * 1024, CHUNK, CHUNK + 1, SPARE_MAX] {
             for owner in [Owner::new(), Owner::NOBODY] {
                 let mut buf = vec![0; length];
                 buf[..50].fill(7);
-                give(buf, 50, owner);
+                give(&mut buf, 50, owner);
+                assert_eq!(buf.capacity(), 0);
                 let next = if owner == Owner::NOBODY { owner } else { Owner::new() };
-                let again = if length < CHUNK { take_small(length) } else { take_large(next).0 };
+                let again = if length < CHUNK { take_small(length) } else { large(next).0 };
                 assert_eq!(again, vec![0; length]);
             }
         }
@@ -172,21 +185,41 @@ mod tests {
         let (owner, other) = (Owner::new(), Owner::new());
         let mut buf = vec![0; CHUNK];
         buf[..50].fill(7);
-        give(buf, 60, owner);
-        let (again, touched) = take_large(owner);
+        give(&mut buf, 60, owner);
+        let (mut again, touched) = large(owner);
         assert_eq!((&again[..51], touched), ([[7; 50].as_slice(), &[0]].concat().as_slice(), 60));
-        give(again, touched, owner);
-        assert_eq!(take_large(other), (vec![0; CHUNK], 0));
+        give(&mut again, touched, owner);
+        assert_eq!(large(other), (vec![0; CHUNK], 0));
+    }
+
+    #[test]
+    fn whose_bytes_they_are_is_known_also_when_another_buffer_is_freed() {
+        let (owner, other) = (Owner::new(), Owner::new());
+        for (kept, freed) in [(2 * CHUNK, CHUNK), (CHUNK, CHUNK)] {
+            give(&mut vec![7; kept], kept, owner);
+            give(&mut vec![8; freed], freed, other);
+            assert_eq!(large(owner), (vec![7; kept], kept));
+        }
+    }
+
+    #[test]
+    fn one_of_each_thread_keeps_a_buffer() {
+        assert!(keep());
+        assert!(!keep());
+        assert!(std::thread::spawn(keep).join().unwrap());
+        end_keep();
+        assert!(keep());
+        end_keep();
     }
 
     #[test]
     fn a_small_buffer_has_room_and_little_more() {
         for needed in [0, 1, 64, 65, 1000, 1024, 1025, 16 * 1024, 40_000, 100_000] {
             for _ in 0..2 {
-                let buf = take_small(needed);
+                let mut buf = take_small(needed);
                 assert!(buf.len() >= needed && buf.len() < (2 * needed).max(65));
                 assert!(buf.iter().all(|byte| *byte == 0));
-                give(buf, needed, Owner::NOBODY);
+                give(&mut buf, needed, Owner::NOBODY);
             }
         }
     }
@@ -194,9 +227,9 @@ mod tests {
     #[test]
     fn what_is_too_large_or_of_an_odd_size_is_freed() {
         for length in [0, 1, 63, 100, 40_000, SPARE_MAX + 1] {
-            give(vec![0; length], length, Owner::NOBODY);
+            give(&mut vec![0; length], length, Owner::NOBODY);
         }
-        assert_eq!(take_large(Owner::NOBODY).0.len(), CHUNK);
+        assert_eq!(large(Owner::NOBODY).0.len(), CHUNK);
         assert_eq!(
             SMALL.with(|slots| slots.iter().map(|slot| slot.take().len()).sum::<usize>()),
             0
@@ -207,9 +240,9 @@ mod tests {
 
     #[test]
     fn the_larger_spare_is_kept() {
-        give(vec![0; 2 * CHUNK], 0, Owner::NOBODY);
-        give(vec![0; CHUNK], 0, Owner::NOBODY);
-        assert_eq!(take_large(Owner::NOBODY).0.len(), 2 * CHUNK);
+        give(&mut vec![0; 2 * CHUNK], 0, Owner::NOBODY);
+        give(&mut vec![0; CHUNK], 0, Owner::NOBODY);
+        assert_eq!(large(Owner::NOBODY).0.len(), 2 * CHUNK);
         for length in [1000, 2000, 1000] {
             let mut buf = vec![7; length];
             give_outgoing(&mut buf);

@@ -27,9 +27,9 @@ use std::{
 /// How many bytes one `read` brings, unless its user says otherwise.
 const BUDGET: usize = CHUNK;
 
-/// A source is offered room in proportion to what it gave before, within these bounds: what was
-/// offered has to be zeroed before another reader may have it.
-const OFFER_FIRST: usize = 16 * 1024;
+/// A source is offered room in proportion to what it gave before, and little before it gave
+/// anything: what was offered has to be zeroed before another reader may have it.
+const OFFER_FIRST: usize = 2 * 1024;
 const OFFER_LEAST: usize = 512;
 /// After so many reads in a row that brought less than half of what was offered, that is halved:
 /// not at the first one, since a second read where more comes costs more than the zeros do.

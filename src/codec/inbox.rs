@@ -403,10 +403,10 @@ impl Inbox {
 
     /// Whether the buffer stays until the user has asked for more: what is in hand is about to be
     /// taken, and would be moved for nothing. One reader of each thread may, so that those who are
-    /// not asked do not all hold a large one.
+    /// not asked do not all hold a large one. Something whole is in hand.
     #[inline]
     fn keeps(&mut self) -> bool {
-        if self.more || self.is_empty() || !spare::is_large(self.buf.len()) {
+        if self.more || !spare::is_large(self.buf.len()) {
             return false;
         }
         if !self.kept {
@@ -634,6 +634,15 @@ mod tests {
         assert_eq!(received(&mut one, &mut Give(30), Drained::Short), CHUNK);
         assert!(one.has_more_or_rest());
         assert_eq!(received(&mut other, &mut Give(10), Drained::Short), CHUNK);
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_given_back_is_not_kept_for_being_taken() {
+        let (mut one, mut other) = (Inbox::new(), Inbox::new());
+        one.set_budget(usize::MAX);
+        one.read(&mut Fixed(2 << 20), &mut Give(2 << 20), Drained::WouldBlock).unwrap();
+        assert_eq!((one.bytes().len(), one.kept), (2 << 20, false));
+        assert_eq!(received(&mut other, &mut Give(10), Drained::WouldBlock), CHUNK);
     }
 
     #[test]

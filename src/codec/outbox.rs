@@ -359,6 +359,20 @@ mod tests {
         assert!(outbox.near.capacity() < 1000);
     }
 
+    #[test]
+    fn long_pieces_stay_where_they_belong_when_what_is_before_them_moves() {
+        let mut outbox = Outbox::new(usize::MAX);
+        assert!(outbox.copy([1; 4], &[1; 96]));
+        outbox.keep([2; 4], vec![3; 50]);
+        outbox.keep([4; 4], vec![5; 50]);
+        outbox.advance(60);
+        outbox.forget_sent();
+        let mut sink = Vec::new();
+        assert!(outbox.flush(&mut sink, &mut 0).unwrap() == Flushed::All);
+        let left = [vec![1; 40], vec![2; 4], vec![3; 50], vec![4; 4], vec![5; 50]].concat();
+        assert_eq!(sink, left);
+    }
+
     /// With so much queued in a buffer that it fills, and so much of that sent.
     fn full(length: usize, sent: usize) -> Outbox {
         let mut outbox = Outbox::new(usize::MAX);

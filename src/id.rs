@@ -90,9 +90,8 @@ pub type IdMap<V> = HashMap<usize, V, BuildHasherDefault<IdHasher>>;
 pub struct IdHasher(u64);
 
 impl IdHasher {
-    /// 2^64 divided by the golden ratio: the top bits of its multiples are spread as evenly as can
-    /// be, whatever the distance between the ids (Knuth, The Art of Computer Programming, volume 3,
-    /// section 6.4).
+    /// 2^64 divided by the golden ratio: its multiples spread evenly in their upper bits (Knuth,
+    /// The Art of Computer Programming, volume 3, section 6.4), and so do every second or tenth.
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     /// So many top bits come to the bottom, where the map looks for them.
     const TOP: u32 = 26;

@@ -357,7 +357,9 @@ impl Inbox {
         }
         // Moves no more than about to arrive, so that the work stays linear in what arrives.
         if self.buf.len() < CHUNK && have <= self.offer {
-            self.move_to(spare::take_large);
+            let mut large = Vec::new();
+            let touched = spare::take_large(&mut large, self.owner);
+            self.move_to(large, touched);
         }
         let must_move = !whole && self.end == self.buf.len();
         let may_move = have <= self.start && self.buf.len() - self.end < allowed;
@@ -430,10 +432,7 @@ impl Inbox {
             // It is about to be used again.
         } else if have <= CHUNK / 4 {
             if self.buf.len() > 4 * have.max(64) {
-                self.move_to(|buf, _| {
-                    *buf = spare::take_small(have);
-                    0
-                });
+                self.move_to(spare::take_small(have), 0);
             }
         } else if self.buf.len() > (have + CHUNK).max(2 * have) {
             self.buf.copy_within(self.start..self.end, 0);
@@ -443,18 +442,12 @@ impl Inbox {
         }
     }
 
-    /// Moves what is in hand to another buffer, which `take` puts in the place of an empty one. It
-    /// has room, and is zero behind as many bytes as `take` returns.
-    fn move_to(&mut self, take: impl FnOnce(&mut Vec<u8>, Owner) -> usize) {
-        let mut old = std::mem::take(&mut self.buf);
-        let touched = take(&mut self.buf, self.owner);
+    /// Moves what is in hand to a buffer that has room for it, and is zero behind `touched`.
+    fn move_to(&mut self, buf: Vec<u8>, touched: usize) {
         let have = self.end - self.start;
-        if have > 0 {
-            self.buf[..have].copy_from_slice(&old[self.start..self.end]);
-        }
-        if !old.is_empty() {
-            spare::give(&mut old, self.touched, self.owner);
-        }
+        let mut old = std::mem::replace(&mut self.buf, buf);
+        self.buf[..have].copy_from_slice(&old[self.start..self.end]);
+        spare::give(&mut old, self.touched, self.owner);
         (self.start, self.end, self.touched) = (0, have, touched.max(have));
     }
 
@@ -479,10 +472,8 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        if self.kept {
-            spare::end_keep();
-        }
-        spare::give(&mut self.buf, self.touched, self.owner);
+        self.start = self.end;
+        self.settle();
     }
 }
 
